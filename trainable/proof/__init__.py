@@ -1,0 +1,1 @@
+"""Checks that the host makes of what a stage delivered."""

@@ -1,0 +1,1 @@
+"""Suites and doubles for those who write a sandbox, an agent or a store of their own."""
