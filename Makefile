@@ -42,7 +42,7 @@ fix: setup ## Format, mend what can be mended, write the generated files again
 	@$(BIN)/ruff format .
 	@$(BIN)/python jupyter_ext/generate.py
 
-bench: setup ## Measure and print: speed, and model quality beside plain defaults
+bench: setup $(VENV)-peers/.installed ## Measure and print: speed, and model quality beside plain defaults
 	@$(TEST) -m bench -s --timeout=0 tests/benchmarks $(ARGS)
 
 soak: setup ## Run the long tests: crashes, many processes, much data
@@ -71,6 +71,12 @@ $(VENV)/.deps: $(LOCK)
 	@sed -n '/^uv==/,/[^\\]$$/p' $(LOCK) > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
 	@$(PIP) sync -q $(INTO) --require-hashes --compile-bytecode $(LOCK)
+	@touch $@
+
+# What the benchmarks measure against, apart from the project's own packages.
+$(VENV)-peers/.installed: tests/benchmarks/peers.txt | setup
+	@$(BIN)/uv venv -q --clear $(VENV)-peers
+	@$(PIP) install -q --python $(VENV)-peers/bin/python -r $<
 	@touch $@
 
 # The project itself, editable.

@@ -6,12 +6,12 @@ generated from these models. Readers skip types and fields that they don't know,
 either is not a breaking change.
 """
 
-import math
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from trainable.stages import Stage
 
@@ -172,15 +172,17 @@ class FilesReady(BaseEvent, frozen=True):
     files: list[str]
 
 
-class MetricItem(BaseModel):
-    """One logged number; `value` is null where it was not a finite one."""
+class MetricItem(TypedDict):
+    """One logged number; `value` is null where it was not a finite one.
 
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+    A dictionary and no model, since a run logs them by the million.
+    """
+
     step: int
     name: str
     value: float | None
-    stage: Stage | None = None
-    run_tag: str | None = None
+    stage: Stage | None
+    run_tag: str | None
 
 
 class MetricsBatch(BaseEvent, frozen=True):
@@ -195,7 +197,7 @@ class MetricsBatch(BaseEvent, frozen=True):
         """Return the batch as `log()` calls: `(step, metrics, run)`, in order."""
         calls: dict[tuple[int, str | None], dict[str, float | None]] = defaultdict(dict)
         for item in self.items:
-            calls[item.step, item.run_tag][item.name] = item.value
+            calls[item["step"], item["run_tag"]][item["name"]] = item["value"]
         return [(step, values, run) for (step, run), values in calls.items()]
 
 
@@ -334,9 +336,3 @@ def parse_event(wire: str | bytes | dict[str, Any]) -> Event | UnknownEvent:
         if error.errors()[0]["type"] != "union_tag_invalid":
             raise
     return UnknownEvent.model_validate(wire) if python else UnknownEvent.model_validate_json(wire)
-
-
-def metric_item(step: int, name: str, value: float, stage: Stage, run: str | None) -> MetricItem:
-    """Return one number of a `log()` call; a NaN or an infinity becomes null."""
-    finite = value if math.isfinite(value) else None
-    return MetricItem(step=step, name=name, value=finite, stage=stage, run_tag=run)

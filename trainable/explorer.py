@@ -24,7 +24,6 @@ _SCRIPT = Path(__file__).with_name("explorer_query.py")
 _MOST_SQL = 64 << 10
 _MOST_ROWS = 1_000_000
 _MOST_CHARACTERS = 32 << 20
-_NAMES = ("raw", "train", "val", "test")
 _INTEGERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?")
 _READS = "SELECT, WITH, FROM, VALUES, PIVOT, DESCRIBE, SUMMARIZE, SHOW and EXPLAIN"
 
@@ -52,19 +51,22 @@ class _Answer(BaseModel):
 
 
 class Explorer:
-    """Answers queries over the views `raw`, `train`, `val`, `test` and `all_data`."""
+    """Answers queries over views, one a file.
+
+    Where there are `train`, `val` or `test`, the view `all_data` has the rows of all of them.
+    """
 
     def __init__(self, sandbox: Sandbox, tables: Mapping[str, Path], workdir: Path) -> None:
         """Make an explorer.
 
         Args:
             sandbox: Where the queries run.
-            tables: The parquet file behind each of `raw`, `train`, `val` and `test`; files that
-                do not exist (yet) are left out at each query.
+            tables: The parquet or CSV file behind each view, such as `raw` and `train`; files
+                that do not exist (yet) are left out at each query.
             workdir: A folder for the requests; made when it is missing.
         """
         self._sandbox = sandbox
-        self._tables = {name: tables[name].absolute() for name in _NAMES if name in tables}
+        self._tables = {name: path.absolute() for name, path in tables.items()}
         self._workdir = workdir
 
     async def query(self, sql: str, *, limit: int = 10_000, timeout: float = 10.0) -> pd.DataFrame:
@@ -264,7 +266,7 @@ def _failure(failed: _Failure, tables: Mapping[str, Path]) -> QueryError:
 def _no_table(name: str, tables: Mapping[str, Path], broken: list[str]) -> QueryError:
     if name in broken:
         return QueryError(
-            f"The file of {name!r} cannot be read as parquet.",
+            f"The file of {name!r} is damaged.",
             remedy="Run the stage that wrote it again.",
             code="unreadable_table",
         )
@@ -299,7 +301,8 @@ def _here(tables: Mapping[str, Path]) -> str:
     names = [*tables, *_union(tables)]
     if not names:
         return "There are no tables yet."
-    later = "" if "train" in tables else "; train, val and test come with Prep"
+    early = "raw" in tables and "train" not in tables
+    later = "; train, val and test come with Prep" if early else ""
     return (
         f"The tables are {', '.join(names)}{later}."
         if len(names) > 1

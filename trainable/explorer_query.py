@@ -1,4 +1,4 @@
-"""Runs one SQL query over parquet files and prints the rows as one line of JSON.
+"""Runs one SQL query over parquet and CSV files and prints the rows as one line of JSON.
 
 A stand-alone script for a sandbox: it reads `request.json` in its working directory and imports
 nothing of Trainable. DuckDB's own parser decides what a query is; files other than the tables,
@@ -45,7 +45,8 @@ def connect(tables: dict[str, str], broken: list[str]) -> duckdb.DuckDBPyConnect
     connection.execute("SET enable_external_access = false")
     for name, path in tables.items():
         try:
-            connection.execute(f"CREATE VIEW {name} AS FROM read_parquet({literal(path)})")
+            read = "read_csv" if path.endswith(".csv") else "read_parquet"
+            connection.execute(f"CREATE VIEW {identifier(name)} AS FROM {read}({literal(path)})")
         except duckdb.Error:
             broken.append(name)
     if splits := [name for name in SPLITS if name in tables and name not in broken]:
@@ -76,6 +77,12 @@ def literal(text: str) -> str:
     """Return the text as an SQL string."""
     quoted = text.replace("'", "''")
     return f"'{quoted}'"
+
+
+def identifier(text: str) -> str:
+    """Return the text as an SQL name."""
+    quoted = text.replace('"', '""')
+    return f'"{quoted}"'
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

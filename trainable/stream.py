@@ -1,6 +1,7 @@
 """Turns what a running step does into events, gathered over 50 ms and in order."""
 
 import asyncio
+import contextlib
 import itertools
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
@@ -28,7 +29,8 @@ AGENT_CHARACTERS = 30_000
 STREAM_CHARACTERS = 2_000_000
 """Output of one step above which it is not streamed any more; its end is still kept."""
 FLUSH_SECONDS = 0.05
-WAITING_ITEMS = 20_000
+WAITING_ITEMS = 500
+"""Chunks of at most 64 KiB that may wait for the log."""
 NAME_CHARACTERS = 200
 
 
@@ -41,6 +43,7 @@ class Stream:
         self._stage = stage
         self._waiting: list[Output | Record | Changed] = []
         self._wake = asyncio.Event()
+        self._closing = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._streamed = 0
@@ -57,11 +60,18 @@ class Stream:
             await self._room.wait()
 
     async def run(self) -> None:
-        """Flush, at most every 50 ms, until cancelled."""
-        while True:
+        """Flush, at most every 50 ms, until `close`."""
+        while not self._closing.is_set():
             await self._wake.wait()
             await self.flush()
-            await asyncio.sleep(FLUSH_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._closing.wait()
+
+    def close(self) -> None:
+        """Let `run` end after a last flush; it is not cancelled, since that could lose events."""
+        self._closing.set()
+        self._wake.set()
 
     async def flush(self) -> None:
         """Store and deliver everything that waits."""
@@ -79,7 +89,7 @@ class Stream:
         events: list[Event] = []
         for kind, group in itertools.groupby(items, key=_kind):
             if kind == "metrics":
-                calls = [cast(Record, item).data for item in group]
+                calls = itertools.chain(*(cast(Record, item).data for item in group))
                 events += read_metrics(calls, self._stage)
             elif kind == "charts":
                 events += read_charts([cast(Record, item).data for item in group])
@@ -119,14 +129,13 @@ async def streaming(
     try:
         yield stream
     finally:
-        flusher.cancel()
+        stream.close()
         await asyncio.wait([flusher])
-        if not flusher.cancelled() and (error := flusher.exception()):
-            raise error
+        flusher.result()
         await stream.flush()
 
 
-def read_metrics(calls: Sequence[Any], stage: Stage) -> list[Event]:
+def read_metrics(calls: Iterable[Any], stage: Stage) -> list[Event]:
     """Return the numbers of `log()` calls as one batch, and a notice for what was no number.
 
     Args:
@@ -139,11 +148,19 @@ def read_metrics(calls: Sequence[Any], stage: Stage) -> list[Event]:
     for call in calls:
         try:
             step, metrics, run = call
+            if type(step) is not int or not (run is None or type(run) is str):
+                raise TypeError
+            tag = run and run[:NAME_CHARACTERS]
             for name, value in metrics.items():
-                finite = math.isfinite(value)
-                if not finite:
-                    not_finite.add(name[:NAME_CHARACTERS])
-                items.append(_item(step, name, value if finite else None, stage, run))
+                if not (type(value) is float or type(value) is int):
+                    raise TypeError
+                number = value if math.isfinite(value) else None
+                name = name[:NAME_CHARACTERS]
+                if number is None:
+                    not_finite.add(name)
+                items.append(
+                    {"step": step, "name": name, "value": number, "stage": stage, "run_tag": tag}
+                )
         except (TypeError, ValueError, AttributeError, OverflowError):
             refused += 1
     events: list[Event] = []
@@ -168,15 +185,6 @@ def read_charts(records: Iterable[Any]) -> list[Event]:
             remedy = 'Each chart is {"title": ..., "metrics": [...], "type": "line"}.'
             events.append(Notice(code="charts_refused", text=text, remedy=remedy))
     return events
-
-
-def _item(step: Any, name: Any, value: Any, stage: Stage, run: Any) -> MetricItem:
-    if type(step) is not int or isinstance(value, bool) or type(name) is not str:
-        raise TypeError
-    if run is not None:
-        run = str(run)[:NAME_CHARACTERS]
-    name = name[:NAME_CHARACTERS]
-    return MetricItem.model_construct(step=step, name=name, value=value, stage=stage, run_tag=run)
 
 
 def _kind(item: Output | Record | Changed) -> str:

@@ -25,6 +25,7 @@ from trainable.events import (
     CodeOutput,
     Event,
     Finding,
+    MetricItem,
     MetricsBatch,
     Notice,
     StateChange,
@@ -33,7 +34,6 @@ from trainable.events import (
     UnknownEvent,
     UserMessage,
     ValidationResult,
-    metric_item,
 )
 from trainable.stages import RunState, Stage
 from trainable.storage.database import Database
@@ -74,6 +74,10 @@ def new_session(database: Database, **fields: object) -> str:
 
 def note(text: str = "x") -> Notice:
     return Notice(code="test", text=text)
+
+
+def logged(step: int, name: str, value: float, stage: Stage, run: str | None) -> MetricItem:
+    return {"step": step, "name": name, "value": value, "stage": stage, "run_tag": run}
 
 
 def start(database: Database, session_id: str, stage: str = "eda", owner: str = "") -> Lease:
@@ -204,7 +208,7 @@ def test_numbers_that_are_not_finite_never_reach_the_json(
         [
             TestScored(metrics={"auc": nan, "ci95": [0, infinity]}, rows=1, ledger_id="l"),
             ValidationResult(passed=[], warnings=[finding], errors=[]),
-            MetricsBatch(items=[metric_item(1, "loss", infinity, Stage.TRAIN, None)]),
+            MetricsBatch(items=[logged(1, "loss", infinity, Stage.TRAIN, None)]),
         ],
     )
     new_session(database, options={"budget": nan})
@@ -233,12 +237,14 @@ def test_text_that_is_not_unicode_is_stored_without_its_broken_parts(
         [
             AgentMessage(text="a\ud800b"),
             ValidationResult(passed=[finding], warnings=[], errors=[]),
-            MetricsBatch(items=[metric_item(1, "l\ud800", 1.0, Stage.TRAIN, "r\ud800")]),
+            MetricsBatch(items=[logged(1, "l\ud800", 1.0, Stage.TRAIN, "r\ud800")]),
         ],
     )
     assert database.read_events(session_id) == events
     assert database.messages(session_id)[0].content == "a?b"
     assert database.metrics(session_id)[0].name == "l?"
+    experiment = database.add_experiment(ExperimentRow(name="x", dataset_ref="/data/\udcff.csv"))
+    assert database.experiment(experiment.id).dataset_ref == "/data/?.csv"
 
 
 def test_events_of_a_newer_version_are_read_back_whole(
@@ -266,8 +272,8 @@ def test_transient_events_are_not_stored(database: Database, session_id: str):
 
 def test_each_logged_number_becomes_a_row(database: Database, session_id: str):
     items = [
-        metric_item(0, "loss", 0.5, Stage.TRAIN, "lgbm"),
-        metric_item(10**30, "loss", 0.25, Stage.TRAIN, None),
+        logged(0, "loss", 0.5, Stage.TRAIN, "lgbm"),
+        logged(10**30, "loss", 0.25, Stage.TRAIN, None),
     ]
     batch = MetricsBatch(items=items, stage=Stage.TRAIN)
     (event,) = database.append(session_id, [batch])

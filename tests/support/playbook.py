@@ -8,7 +8,6 @@ import atexit
 import importlib
 import json
 import os
-import re
 import runpy
 import shutil
 import subprocess
@@ -24,11 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PLAYBOOK = REPOSITORY / "trainable" / "agent" / "playbook"
 STAGES = ("eda", "prep", "train")
 _WARM = ("pandas", "pyarrow.parquet", "scipy.stats", "sklearn.pipeline", "matplotlib.pyplot")
-_BLOCK = re.compile(r"^# Parameters\n(.*?)^# End of parameters$", re.MULTILINE | re.DOTALL)
-_ASSIGNMENT = re.compile(r"^([A-Z][A-Z0-9_]*)(\s*:[^=\n]+)?\s*=\s*(.*)$", re.MULTILINE)
 
 
 class ScriptFailedError(Exception):
@@ -74,14 +70,16 @@ def run_stage(stage: str, root: Path, params: Mapping[str, Any]) -> dict[str, An
     Raises:
         ScriptFailedError: A script failed; later ones did not run.
     """
-    steps = importlib.import_module(f"trainable.agent.playbook.{stage}").STEPS
+    # The warm process runs this file too, and in it `trainable` is the sandbox's one module.
+    from trainable.agent.playbook import fill, read_next, script, steps
+    from trainable.stages import Stage
+
     printed: dict[str, Any] = {}
-    for number, (name, _message) in enumerate(steps, start=1):
-        script = root / stage / "scripts" / f"step_{number:02d}_{name}.py"
-        script.parent.mkdir(parents=True, exist_ok=True)
-        code = (PLAYBOOK / stage / f"{name}.py").read_text("utf-8")
-        script.write_text(fill_parameters(code, {**params, **printed}), "utf-8")
-        printed.update(next_values(run_script(script, root / stage, root / "dataset")))
+    for number, (name, _sentence) in enumerate(steps(Stage(stage)), start=1):
+        saved = root / stage / "scripts" / f"step_{number:02d}_{name}.py"
+        saved.parent.mkdir(parents=True, exist_ok=True)
+        saved.write_text(fill(script(Stage(stage), name), {**params, **printed}), "utf-8")
+        printed.update(read_next(run_script(saved, root / stage, root / "dataset")))
     return printed
 
 
@@ -91,29 +89,6 @@ def run_check(stage: str, root: Path) -> dict[str, list[dict[str, Any]]]:
     stdout = run_script(script, root / stage, root / "dataset")
     last = stdout.rstrip("\n").rsplit("\n", 1)[-1]
     return json.loads(last.removeprefix("findings: "))
-
-
-def fill_parameters(code: str, values: Mapping[str, Any]) -> str:
-    """Return `code` with the known values written into its parameter block."""
-    known = {name.upper(): value for name, value in values.items()}
-
-    def assign(match: re.Match[str]) -> str:
-        name, annotation, old = match.group(1), match.group(2) or "", match.group(3)
-        return f"{name}{annotation} = {repr(known[name]) if name in known else old}"
-
-    def fill(match: re.Match[str]) -> str:
-        return f"# Parameters\n{_ASSIGNMENT.sub(assign, match.group(1))}# End of parameters"
-
-    return _BLOCK.sub(fill, code, count=1)
-
-
-def next_values(stdout: str) -> dict[str, Any]:
-    """Return what the lines `next: {...}` say, the last value of a name winning."""
-    values: dict[str, Any] = {}
-    for line in stdout.splitlines():
-        if line.startswith("next: "):
-            values.update(json.loads(line.removeprefix("next: ")))
-    return values
 
 
 def run_script(script: Path, folder: Path, dataset: Path) -> str:
@@ -199,8 +174,8 @@ def _become(script: str, folder: str, dataset: str, out: str, err: str) -> None:
         code = 0
     except SystemExit as stop:
         code = _exit_code(stop.code)
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001 (what a script raises is its result)
+        traceback.print_exception(error)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,7 +1,6 @@
 """Sessions and runs: the same events everywhere, clear refusals, and an end for everything."""
 
 import asyncio
-import os
 import threading
 from pathlib import Path
 
@@ -98,7 +97,7 @@ def test_a_step_is_told_in_order():
     assert session.metrics()[["step", "name", "value", "run_tag"]].values.tolist() == [
         [1, "loss", 0.5, "m"]
     ]
-    assert [message.text for message in session.messages()][0] == "Step 1."
+    assert session.messages()[0].text == "Step 1."
 
 
 async def test_await_and_wait_inside_a_running_loop():
@@ -359,5 +358,5 @@ def test_a_hostile_script_folder_is_not_followed(tmp_path: Path):
     )
     with pytest.raises(trainable.TrainableError):
         session.run("eda").wait()
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
     assert session.state == "failed"

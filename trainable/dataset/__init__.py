@@ -98,15 +98,23 @@ def check_column(columns: Sequence[str], name: str, what: str = "target") -> Non
 
 
 def _checked(data: object) -> list[AnyPath]:
-    given = [*cast("Sequence[object]", data)] if isinstance(data, Sequence) else []
-    paths = [cast("AnyPath", path) for path in given if isinstance(path, str | os.PathLike)]
-    if isinstance(data, bytes) or not paths or len(paths) < len(given):
-        kind = "an empty list" if data == [] else f"{type(data).__name__!r}"
-        raise DataError(
-            f"The data cannot be {kind}.",
-            remedy="Pass a file, a folder, several files, a DataFrame, or names with DataFrames.",
-        )
-    return paths
+    """Return the paths in a sequence that holds nothing else."""
+    if isinstance(data, list | tuple):
+        given = cast("Sequence[object]", data)
+        paths = [cast("AnyPath", path) for path in given if isinstance(path, str | os.PathLike)]
+        if paths and len(paths) == len(given):
+            return paths
+        if not given:
+            raise DataError("There are no files in the list.", remedy="Pass at least one path.")
+    raise DataError(
+        f"{_clip(cast('object', data))} is no data that can be read.",
+        remedy="Pass a file, a folder, several files, a DataFrame, or names with DataFrames.",
+    )
+
+
+def _clip(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _from_frames(frames: Mapping[str, object]) -> Dataset:

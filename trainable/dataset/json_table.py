@@ -1,6 +1,7 @@
 """Tables in JSON: records, columns, the `split` layout of pandas, and one record a line."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from trainable.dataset.encoding import Contents
 from trainable.dataset.source import FileInfo
 from trainable.errors import DataError
 
+_HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 _LAYOUTS = "a list of records, a mapping of columns, or one record a line"
 
 
@@ -26,7 +28,7 @@ def read_json(path: Path, contents: Contents, info: FileInfo) -> pd.DataFrame:
     if not info.name.lower().endswith((".jsonl", ".ndjson")):
         info.format = "json"
         try:
-            return _frame(json.loads(text), info)
+            return _frame(_parse(text), info)
         except json.JSONDecodeError as error:
             if error.msg != "Extra data":
                 raise DataError(
@@ -37,13 +39,21 @@ def read_json(path: Path, contents: Contents, info: FileInfo) -> pd.DataFrame:
     return _frame(_lines(text, info), info)
 
 
+def _parse(text: str) -> Any:
+    value = json.loads(text)
+    if _HALF_A_PAIR.search(text):  # it may escape what UTF-8 cannot hold
+        plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+        return json.loads(plain)
+    return value
+
+
 def _lines(text: str, info: FileInfo) -> list[Any]:
     records: list[Any] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            records.append(json.loads(line))
+            records.append(_parse(line))
         except json.JSONDecodeError as error:
             raise DataError(
                 f"Line {number} of {info.name!r} is not valid JSON: {error.msg}.",

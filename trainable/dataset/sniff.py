@@ -20,6 +20,8 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _COMMA_NUMBER = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+")
 _COMMA_INTEGER = re.compile(r"[+-]?\d+")
 _BLANKS = r"\s+"
+_NONE = ("", "\0", "(empty)")
+"""How versions of DuckDB say that there is no such character."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +87,8 @@ def _ask_duckdb(lines: list[str]) -> Dialect | None:
             except duckdb.Error:
                 return None
     delimiter, quote, escape, skip, header = found
-    quote = '"' if quote == "(empty)" else quote
-    escape = None if escape in ("(empty)", quote) else escape
+    quote = '"' if quote in _NONE else quote
+    escape = None if escape in (*_NONE, quote) else escape
     return Dialect(delimiter=delimiter, quote=quote, escape=escape, skip=skip, header=header)
 
 
@@ -128,7 +130,7 @@ def _by_counting(lines: list[str], promised: str | None) -> Dialect | None:
 
 
 def _look_again(lines: list[str], dialect: Dialect) -> Dialect:
-    dialect = _check_skip(lines, dialect)
+    dialect = _past_blanks(lines, _check_skip(lines, dialect))
     rows = _rows(lines, dialect)
     if not rows:
         return replace(dialect, width=0)
@@ -178,6 +180,13 @@ def _check_skip(lines: list[str], dialect: Dialect) -> Dialect:
     if not dialect.header and first and len(first[0]) == width - 1 and _names(first[0]):
         return above
     return dialect
+
+
+def _past_blanks(lines: list[str], dialect: Dialect) -> Dialect:
+    skip = dialect.skip
+    while skip and skip < len(lines) and not lines[skip].strip():
+        skip += 1
+    return replace(dialect, skip=skip)
 
 
 def _line_above(lines: list[str], skip: int) -> int:

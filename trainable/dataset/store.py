@@ -94,7 +94,7 @@ def _sync(folder: Path) -> None:
 def _storage_error(folder: Path, error: OSError) -> StorageError:
     where = f"The dataset cannot be stored in {str(folder.parent)!r}"
     match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             return StorageError(
                 f"{where}: the disk is full.",
                 remedy="Free some space, or set TRAINABLE_HOME to another disk.",

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _ROW_GROUP = 122_880
+_TEXT = pd.Series([""]).dtype
+"""What pandas makes of text: `str` from version 3 on, before that `object`."""
 
 
 def unique_names(labels: Iterable[object]) -> list[str]:
@@ -27,11 +29,9 @@ def unique_names(labels: Iterable[object]) -> list[str]:
     given, repeats = set(wanted), dict[str, int]()
     for name in wanted:
         unique = name
-        while unique in taken:
+        while unique in taken or (unique != name and unique in given):
             repeats[name] = repeats.get(name, 0) + 1
             unique = f"{name}.{repeats[name]}"
-            if unique in given:
-                continue
         taken.add(unique)
         names.append(unique)
     return names
@@ -132,11 +132,13 @@ def _column(series: pd.Series) -> tuple[pd.Series, bool]:
         return _text(values), False
     if isinstance(dtype, pd.SparseDtype):
         return _column(values.sparse.to_dense())
-    if isinstance(dtype, pd.DatetimeTZDtype):
-        return values, False
+    if pd.api.types.is_datetime64_any_dtype(dtype) or dtype.kind == "m":
+        return _storable_unit(values), False
+    if dtype == _TEXT and getattr(dtype, "storage", "") == "pyarrow" and not values.isna().all():
+        return values, False  # the usual case, and UTF-8 already
     if pd.api.types.is_extension_array_dtype(dtype) and not isinstance(dtype, pd.StringDtype):
         return _from_extension(values)
-    if dtype.kind in "biuM" or dtype in (np.float32, np.float64) or dtype.kind == "m":
+    if dtype.kind in "biu" or dtype in (np.float32, np.float64):
         return values, False
     if dtype.kind == "f":
         return values.astype("float32" if dtype == np.float16 else "float64"), False
@@ -145,12 +147,17 @@ def _column(series: pd.Series) -> tuple[pd.Series, bool]:
     return _from_objects(values)
 
 
+def _storable_unit(values: pd.Series) -> pd.Series:
+    """Return the times in a unit that parquet has; it lacks seconds."""
+    return values.dt.as_unit("us") if values.dt.unit == "s" else values
+
+
 def _from_extension(values: pd.Series) -> tuple[pd.Series, bool]:
     """Turn nullable and Arrow-backed columns into what pandas makes of a file by default."""
     dtype = values.dtype
     if isinstance(dtype, pd.ArrowDtype):
         if pa.types.is_timestamp(dtype.pyarrow_dtype) or pa.types.is_duration(dtype.pyarrow_dtype):
-            return pd.Series(pa.array(values.array).to_pandas()), False
+            return _column(pd.Series(pa.array(values.array).to_pandas()))
         if not (pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)):
             return _from_objects(values.astype(object))
     if pd.api.types.is_bool_dtype(dtype):
@@ -197,7 +204,7 @@ def _numbers(values: pd.Series) -> pd.Series:
 
 def _dates(values: pd.Series) -> pd.Series:
     try:
-        return pd.Series(pd.to_datetime(values))
+        return _storable_unit(pd.Series(pd.to_datetime(values)))
     except (ValueError, TypeError, OverflowError):
         return _text(values)
 

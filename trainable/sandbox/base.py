@@ -17,7 +17,11 @@ class Output:
 
 @dataclass(frozen=True)
 class Record:
-    """One call of `log` (kind `metrics`) or `configure_dashboard` (kind `charts`), unchecked."""
+    """What code logged, unchecked.
+
+    `metrics`: a list of `log` calls, each `[step, {name: value}, run]`; `charts`: what
+    `configure_dashboard` was called with.
+    """
 
     kind: Literal["metrics", "charts"]
     data: Any

@@ -29,6 +29,8 @@ from trainable.settings import machine_environment
 MISSING = ("files", "network", "memory", "processes", "disk")
 """Guarantees that running without isolation does not give."""
 FRAME_LIMIT = 1 << 20
+NEXT_CALL = "\nm"
+"""What separates two calls of `log` in the record lines of `trainable.sdk`."""
 KILL_SECONDS = 4.0
 """How long the driver may take to end a step before it is killed itself."""
 
@@ -209,12 +211,17 @@ def _environment(folder: Path, cache: Path | None) -> dict[str, str]:
 
 
 def _records(lines: str) -> list[Record]:
+    """Return the records in whole lines; what is no record is left out."""
+    if lines.startswith("m") and "\nc" not in lines:
+        with contextlib.suppress(ValueError, RecursionError):  # the usual case, in one go
+            return [Record("metrics", json.loads(f"[{lines[1:-1].replace(NEXT_CALL, ',')}]"))]
     found: list[Record] = []
     for line in lines.splitlines():
-        kind = {"m": "metrics", "c": "charts"}.get(line[:1])
         with contextlib.suppress(ValueError, RecursionError):
-            if kind == "metrics" or kind == "charts":
-                found.append(Record(kind, json.loads(line[1:])))
+            if line.startswith("m"):
+                found.append(Record("metrics", [json.loads(line[1:])]))
+            elif line.startswith("c"):
+                found.append(Record("charts", json.loads(line[1:])))
     return found
 
 

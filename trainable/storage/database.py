@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
@@ -15,7 +15,13 @@ from trainable.errors import NotFoundError, StorageError
 from trainable.events import BaseEvent, Event, parse_event
 from trainable.stages import RunState
 from trainable.storage import runs
-from trainable.storage.events import AnyEvent, check_lease, last_seq, store_events
+from trainable.storage.events import (
+    AnyEvent,
+    check_lease,
+    last_seq,
+    store_events,
+    unicode_only,
+)
 from trainable.storage.lease import Lease
 from trainable.storage.migrate import migrate
 from trainable.storage.sqlite import Sqlite
@@ -66,10 +72,13 @@ class Database:
             StorageError: It cannot be opened, or a newer Trainable has written it.
         """
         backend = Sqlite(_sqlite_path(url))
-        with backend.opening():
-            backend.start()
-            with backend.migrating() as connection:
-                migrate(connection, str(backend.path))
+        with ExitStack() as undo:
+            undo.callback(backend.close)
+            with backend.opening():
+                backend.start()
+                with backend.migrating() as connection:
+                    migrate(connection, str(backend.path))
+            undo.pop_all()
         return cls(backend)
 
     def close(self) -> None:
@@ -120,7 +129,7 @@ class Database:
             query = query.where(col(SessionRow.id).startswith(start, autoescape=True))
         with self._session() as session:
             found = list(session.exec(query.limit(1) if prefix == "latest" else query))
-        if len(found) == 1 and prefix.strip():
+        if len(found) == 1:
             return found[0]
         if not found:
             text = "There is no session yet" if prefix == "latest" else f"No id is like {prefix!r}"
@@ -346,7 +355,7 @@ def _insert(connection: sa.Connection, rows: Sequence[Row]) -> None:
 
 def _copy(row: R) -> R:
     """Return an unattached copy, since a transaction may run again after it failed."""
-    return type(row)(**row.model_dump())
+    return type(row)(**unicode_only(row.model_dump()))
 
 
 def _sqlite_path(url: str) -> Path:

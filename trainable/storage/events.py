@@ -1,12 +1,12 @@
 """How events get into the database, inside a transaction of the writer."""
 
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, cast
 
 import sqlalchemy as sa
 from pydantic_core import PydanticSerializationError
-from sqlmodel import col
 
 from trainable.errors import LeaseLostError, NotFoundError
 from trainable.events import (
@@ -19,11 +19,7 @@ from trainable.events import (
 )
 from trainable.storage.lease import Lease
 from trainable.storage.tables import (
-    EventRow,
-    LeaseRow,
     MessageRow,
-    SessionRow,
-    UtcDateTime,
     new_id,
     utc_now,
 )
@@ -32,30 +28,23 @@ AnyEvent = Event | UnknownEvent
 """What a reader of the log may get."""
 
 _LARGEST = 2**63 - 1  # what a BIGINT holds; a step that code logged may be any integer
-_TAKE_SEQ = (
-    sa.update(SessionRow)
-    .where(col(SessionRow.id) == sa.bindparam("session"))
-    .values(
-        last_seq=col(SessionRow.last_seq) + sa.bindparam("count"),
-        updated_at=sa.bindparam("now", type_=UtcDateTime()),
-    )
-)
-_LAST_SEQ = sa.select(col(SessionRow.last_seq)).where(col(SessionRow.id) == sa.bindparam("session"))
-_HOLDER = sa.select(col(LeaseRow.owner), col(LeaseRow.epoch)).where(
-    col(LeaseRow.session_id) == sa.bindparam("session")
-)
-_EVENTS = sa.insert(EventRow)
-_MESSAGES = sa.insert(MessageRow)
+# What runs for every event is in the driver's own terms, since Core would cost three times as
+# much; another database needs its own sign in place of the question mark.
+_TAKE_SEQ = "UPDATE sessions SET last_seq = last_seq + ?, updated_at = ? WHERE id = ?"
+_LAST_SEQ = "SELECT last_seq FROM sessions WHERE id = ?"
+_HOLDER = "SELECT owner, epoch FROM leases WHERE session_id = ?"
+_EVENTS = "INSERT INTO events (session_id, seq, type, data) VALUES (?, ?, ?, ?)"
 _METRICS = (
     "INSERT INTO metrics (session_id, stage, step, name, value, run_tag, created_at)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
+_MESSAGES = sa.insert(MessageRow)
 
 
 def check_lease(connection: sa.Connection, lease: Lease) -> None:
     """Raise LeaseLostError unless `lease` is the current one of its session."""
-    held = connection.execute(_HOLDER, {"session": lease.session_id}).one_or_none()
-    if held is None or (held[0], held[1]) != (lease.owner, lease.epoch):
+    held = connection.exec_driver_sql(_HOLDER, (lease.session_id,)).one_or_none()
+    if held is None or tuple(held) != (lease.owner, lease.epoch):
         raise LeaseLostError(
             "Another process took this session over.",
             remedy="Follow the run there, or start the stage again.",
@@ -68,7 +57,7 @@ def last_seq(connection: sa.Connection, session_id: str) -> int:
     Raises:
         NotFoundError: There is no such session.
     """
-    found = connection.execute(_LAST_SEQ, {"session": session_id}).scalar_one_or_none()
+    found = connection.exec_driver_sql(_LAST_SEQ, (session_id,)).scalar_one_or_none()
     if found is None:
         raise NotFoundError(
             f"There is no session {session_id!r}.", remedy="List them with 'trainable sessions'."
@@ -86,15 +75,15 @@ def store_events(
     """
     if not events:
         return []
-    connection.execute(_TAKE_SEQ, {"session": session_id, "count": len(events), "now": utc_now()})
+    connection.exec_driver_sql(_TAKE_SEQ, (len(events), _moment(utc_now()), session_id))
     first = last_seq(connection, session_id) - len(events) + 1
     stored: list[Event] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[str, int, str, str]] = []
     for seq, event in enumerate(events, first):
         numbered, data = _wire(event.model_copy(update={"seq": seq, "session_id": session_id}))
         stored.append(numbered)
-        rows.append({"session_id": session_id, "seq": seq, "type": numbered.type, "data": data})
-    connection.execute(_EVENTS, rows)
+        rows.append((session_id, seq, numbered.type, data))
+    connection.exec_driver_sql(_EVENTS, rows)
     if messages := [row for event in stored if (row := _message(event)) is not None]:
         connection.execute(_MESSAGES, messages)
     for event in stored:
@@ -108,19 +97,20 @@ def _wire(event: Event) -> tuple[Event, str]:
     try:
         return event, event.model_dump_json()
     except PydanticSerializationError:
-        clean = type(event).model_validate(_clean(event.model_dump()))
+        clean = type(event).model_validate(unicode_only(event.model_dump()))
         return clean, clean.model_dump_json()
 
 
-def _clean(value: Any) -> Any:
+def unicode_only(value: Any) -> Any:
+    """Return `value` with every text in it made one that can be encoded."""
     match value:
         case str():
             return value.encode("utf-8", "replace").decode()
         case dict():
             items = cast("dict[Any, Any]", value).items()
-            return {_clean(key): _clean(inner) for key, inner in items}
+            return {unicode_only(key): unicode_only(inner) for key, inner in items}
         case list() | tuple():
-            return [_clean(inner) for inner in cast("list[Any]", value)]
+            return [unicode_only(inner) for inner in cast("list[Any]", value)]
         case _:
             return value
 
@@ -148,20 +138,25 @@ def _message(event: Event) -> dict[str, Any] | None:
 
 
 def _store_metrics(connection: sa.Connection, batch: MetricsBatch) -> None:
-    """Write the batch's numbers in the driver's own terms: Core would cost three times as much."""
-    time = batch.time.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
-    session_id, usual = batch.session_id, batch.stage
+    time, session_id, usual = _moment(batch.time), batch.session_id, batch.stage
     usual_name = usual.value if usual else None
-    rows = [
-        (
-            session_id,
-            usual_name if item.stage is None or item.stage is usual else item.stage.value,
-            item.step if -_LARGEST <= item.step <= _LARGEST else _LARGEST,
-            item.name,
-            item.value,
-            item.run_tag,
-            time,
+    rows: list[tuple[str, str | None, int, str, float | None, str | None, str]] = []
+    for item in batch.items:
+        stage, step, value = item["stage"], item["step"], item["value"]
+        rows.append(
+            (
+                session_id,
+                usual_name if stage is None or stage is usual else stage.value,
+                step if -_LARGEST <= step <= _LARGEST else _LARGEST,
+                item["name"],
+                value if value is None or isfinite(value) else None,
+                item["run_tag"],
+                time,
+            )
         )
-        for item in batch.items
-    ]
     connection.exec_driver_sql(_METRICS, rows)
+
+
+def _moment(time: datetime) -> str:
+    """Return `time` as `UtcDateTime` has SQLite keep it."""
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")

@@ -21,7 +21,8 @@ from trainable.errors import StorageError
 
 PATIENCE = 60.0
 """Seconds a write waits for other processes before it gives up."""
-_LONGEST_NAP = 0.01  # a process that writes without pause leaves gaps of about a millisecond
+_POLITENESS = 2.0  # seconds to wait in the line before trying without it
+_NAP = 0.001
 
 _FULL = "Free some space on the disk; what was stored before is safe."
 _REMEDIES = {
@@ -51,6 +52,11 @@ _REMEDIES = {
         "Move the file away, or set TRAINABLE_HOME to another folder.",
         "storage_corrupt",
     ),
+    "SQLITE_CONSTRAINT": (
+        "refused a row that contradicts another",
+        "This is a defect of Trainable: please report it.",
+        "storage_conflict",
+    ),
     "SQLITE_CORRUPT": (
         "is damaged",
         "Put a backup in its place, or move it away to start with an empty one.",
@@ -68,6 +74,7 @@ class Sqlite:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.engine = _engine(path)
+        self._line = -1
         self._identity: tuple[int, int] | None = None
         self._counter: sqlite3.Connection | None = None
         self._counting = threading.Lock()
@@ -82,12 +89,15 @@ class Sqlite:
         with self.errors():
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            handle = os.open(f"{self.path}.lock", flags, 0o600)
-            try:
-                _lock(handle, self.path)
+            self._line = os.open(f"{self.path}.lock", flags, 0o600)
+            with self._first_in_line(PATIENCE) as first:
+                if not first:
+                    raise StorageError(
+                        f"Another process keeps the database {str(self.path)!r} locked.",
+                        remedy="Try again, or end that process.",
+                        code="storage_busy",
+                    )
                 yield
-            finally:
-                os.close(handle)
 
     def start(self) -> None:
         """Prepare the file for readers that don't wait for a writer, and remember which it is."""
@@ -109,9 +119,16 @@ class Sqlite:
             )
 
     def begin(self, connection: sa.Connection) -> sa.RootTransaction:
-        """Start a transaction that may write, waiting for its turn among all processes."""
+        """Start a transaction that may write, waiting for its turn among all processes.
+
+        SQLite lets whoever comes first have the lock. So processes stand in a line for it, or
+        one that writes without a pause would keep the others waiting for seconds.
+        """
+        with self._first_in_line(_POLITENESS):
+            return self._begin(connection)
+
+    def _begin(self, connection: sa.Connection) -> sa.RootTransaction:
         deadline = time.monotonic() + PATIENCE
-        nap = 0.0005
         while True:
             self.check()
             try:
@@ -121,22 +138,38 @@ class Sqlite:
                     raise
                 if time.monotonic() > deadline:
                     raise
-            time.sleep(random.uniform(nap / 2, nap))
-            nap = min(nap * 1.5, _LONGEST_NAP)
+            _nap()
+
+    @contextlib.contextmanager
+    def _first_in_line(self, patience: float) -> Generator[bool]:
+        """Say whether this process got to the head of the line, and stay there meanwhile."""
+        deadline = time.monotonic() + patience
+        first = _try_lock(self._line)
+        while not first and time.monotonic() < deadline:
+            _nap()
+            first = _try_lock(self._line)
+        try:
+            yield first
+        finally:
+            fcntl.flock(self._line, fcntl.LOCK_UN)
 
     @contextlib.contextmanager
     def migrating(self) -> Generator[sa.Connection]:
-        """Give a transaction that may rebuild tables, which SQLite can't while it checks keys."""
+        """Give a transaction that may rebuild tables, which SQLite can't while it checks keys.
+
+        To be called while `opening`.
+        """
         with self.errors(), self.writing() as connection:
-            driver = cast("sqlite3.Connection", connection.connection.driver_connection)
-            driver.execute("PRAGMA foreign_keys = OFF")
-            with self.begin(connection):
+            _driver(connection).execute("PRAGMA foreign_keys = OFF")
+            with self._begin(connection):
                 yield connection
             connection.invalidate()
 
     def writing(self) -> sa.Connection:
-        """Return a connection whose transactions are started by `begin`."""
-        return self.engine.connect().execution_options(trainable_writes=True)
+        """Return a connection whose transactions are started by `begin`, and never used to read."""
+        connection = self.engine.connect().execution_options(trainable_writes=True)
+        _driver(connection).execute("PRAGMA busy_timeout = 0")  # `begin` waits, in shorter naps
+        return connection
 
     @contextlib.contextmanager
     def reading(self) -> Generator[sa.Connection]:
@@ -181,6 +214,9 @@ class Sqlite:
                 self._counter.close()
                 self._counter = None
         self.engine.dispose()
+        if self._line >= 0:
+            os.close(self._line)
+            self._line = -1
 
 
 def strict_json(value: Any) -> str:
@@ -222,26 +258,24 @@ def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _on_begin(connection: sa.Connection) -> None:
-    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
     writes = connection.get_execution_options().get("trainable_writes")
-    driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+    _driver(connection).execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _lock(handle: int, path: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise StorageError(
-                    f"Another process has been opening the database {str(path)!r} for too long.",
-                    remedy="Try again, or end that process.",
-                    code="storage_busy",
-                ) from None
-        else:
-            return
-        time.sleep(0.02)
+def _driver(connection: sa.Connection) -> sqlite3.Connection:
+    return cast("sqlite3.Connection", connection.connection.driver_connection)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _nap() -> None:
+    time.sleep(random.uniform(_NAP / 2, _NAP * 1.5))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

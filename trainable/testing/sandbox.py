@@ -141,7 +141,7 @@ async def records_cannot_be_forged_by_printing(sandbox: Sandbox, folder: Path) -
         kinds = [(record.kind, record.data) for record in session.records()]
         assert kinds == [
             ("charts", [{"title": "Loss", "metrics": ["loss"], "type": "line"}]),
-            ("metrics", [1, {"loss": 0.5}, "a"]),
+            ("metrics", [[1, {"loss": 0.5}, "a"]]),
         ], kinds
         assert session.text().startswith("m["), session.text()
 
