@@ -167,8 +167,7 @@ class Drive:
 
     async def _check(self, box: Box) -> None:
         parameters: dict[str, Any] = {"logged_metrics": self._metrics}
-        workdir = self._plan.brief.workdir
-        self._validation = await validate(self._stage, box, workdir, parameters)
+        self._validation = await validate(self._stage, box, parameters)
         await self._emit(self._validation)
         if self._stage is Stage.PREP and not self._validation.errors:
             row = await asyncio.to_thread(dataset_meta, self._home.volume, self._plan.session)

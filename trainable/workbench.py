@@ -72,9 +72,10 @@ class SandboxBench:
         script = f"{self._folder}/scripts/step_{self._step:02d}_{slug(name or code)}.py"
         await asyncio.to_thread(self._volume.write_bytes, script, code.encode())
         await self._emit(ToolStart(input=ToolInput(code=code), script=script, step=self._step))
+        path = self._volume.path(script)
         async with streaming(self._emit, self._announce, self._stage) as stream:
             result = await self._box.run_code(
-                code, script=self._volume.path(script), timeout=self._timeout, push=stream.push
+                code, script=path, timeout=self._timeout, push=stream.push
             )
         text = stream.text()
         if result.timed_out:
@@ -87,8 +88,8 @@ class SandboxBench:
                 timed_out=result.timed_out,
             )
         )
-        self._check_progress(code, text, result.exit_code)
-        images = tuple(path for path in stream.files if path.endswith((".png", ".jpg")))
+        self._check_progress(code, text.replace(str(path), ""), result.exit_code)
+        images = tuple(file for file in stream.files if file.endswith((".png", ".jpg")))
         return StepResult(
             text=text, exit_code=result.exit_code, timed_out=result.timed_out, images=images
         )

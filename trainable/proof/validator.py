@@ -1,7 +1,7 @@
 """Checks what a stage delivered, whoever made it, by a script that runs in the stage's box."""
 
+import asyncio
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,25 @@ from trainable.sandbox.base import Box, Changed, Output, Record
 from trainable.stages import Stage
 
 FINDINGS = TypeAdapter(dict[str, list[Finding]])
+CHECKS = Path(__file__).with_name("checks")
 TIMEOUT_SECONDS = 600.0
 
 
-async def validate(
-    stage: Stage, box: Box, workdir: Path, parameters: dict[str, Any]
-) -> ValidationResult:
-    """Return the findings on `stage`, whose files lie in `workdir`.
+async def validate(stage: Stage, box: Box, parameters: dict[str, Any]) -> ValidationResult:
+    """Return the findings on `stage`, whose folder is the box's working directory.
 
     A check that cannot be made is an error finding, never an exception.
 
     Args:
         stage: The stage to check.
         box: Where the checking script runs.
-        workdir: The stage's folder.
         parameters: Values for the script's header, e.g. `{"logged_metrics": 120}`.
 
     Raises:
         SandboxError: The box failed.
     """
-    code = (files("trainable.proof") / "checks" / f"{stage.value}.py").read_text("utf-8")
+    script = CHECKS / f"{stage.value}.py"
+    code = await asyncio.to_thread(script.read_text, "utf-8")
     printed: dict[str, list[str]] = {"stdout": [], "stderr": []}
 
     async def push(item: Output | Record | Changed) -> None:
@@ -41,7 +40,7 @@ async def validate(
 
     result = await box.run_code(
         fill(code, parameters),
-        script=workdir / "scripts" / f"check_{stage.value}.py",
+        script=script,
         timeout=TIMEOUT_SECONDS,
         push=push,
     )

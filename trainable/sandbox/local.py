@@ -173,19 +173,22 @@ async def _start(
     sdk.mkdir()
     shutil.copyfile(trainable.sdk.__file__, sdk / "trainable.py")
     ours, theirs = socket.socketpair()
-    with theirs:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-P", "-u", driver.__file__, str(theirs.fileno()), json.dumps(list(preload))),
-            pass_fds=[theirs.fileno()],
-            cwd=spec.workdir,
-            env=_environment(folder, cache) | dict(spec.env),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    reader, writer = await asyncio.open_unix_connection(sock=ours, limit=FRAME_LIMIT)
+    with contextlib.ExitStack() as until_started:  # cancelled before, the driver sees its end
+        until_started.enter_context(ours)
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-P", "-u", driver.__file__, str(theirs.fileno()), json.dumps(preload)),
+                pass_fds=[theirs.fileno()],
+                cwd=spec.workdir,
+                env=_environment(folder, cache) | dict(spec.env),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=FRAME_LIMIT)
+        until_started.pop_all()
     info = BoxInfo(backend="local", isolation="none", missing=MISSING, limits={})
     return LocalBox(process, reader, writer, info)
 
