@@ -40,7 +40,7 @@ def sessions(*, home: Home | None = None) -> list[Session]:
     """Return all sessions, newest first."""
     home = home or default_home()
     home.database.reap()
-    return [Session.load(row.id, home=home) for row in home.database.sessions()]
+    return [Session.of(row, home) for row in home.database.sessions()]
 
 
 def experiments(*, home: Home | None = None) -> list[Experiment]:

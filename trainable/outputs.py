@@ -69,6 +69,8 @@ def artifact_rows(volume: DirectoryVolume, session_id: str, stage: Stage) -> lis
     """Return a row with size and hash for each file of the stage."""
     rows: list[ArtifactRow] = []
     for info in volume.list(f"sessions/{session_id}/{stage.value}"):
+        if "/__pycache__/" in info.path:
+            continue
         rows.append(
             ArtifactRow(
                 session_id=session_id,

@@ -143,18 +143,38 @@ class Session:
         self._home.database.add_session(row)
 
     @classmethod
-    def load(cls, session_id: str = "latest", *, home: Home | None = None) -> "Session":
+    def load(
+        cls,
+        session_id: str = "latest",
+        *,
+        agent: "Agent | str | None" = None,
+        sandbox: "Sandbox | str | None" = None,
+        isolation: str | None = None,
+        home: Home | None = None,
+    ) -> "Session":
         """Return a stored session by its id, a unique beginning of it, or `"latest"`.
+
+        Args:
+            session_id: Which session.
+            agent: Who works from now on, instead of whom the session was made with.
+            sandbox: Where code runs from now on. Objects are not stored: pass them again.
+            isolation: As for a new session; it is not stored either.
+            home: Where to look.
 
         Raises:
             NotFoundError: There is none, or more than one.
         """
         home = home or default_home()
         home.database.reap()
-        return cls._of(home.database.find_session(session_id), home)
+        session = cls.of(home.database.find_session(session_id), home)
+        session._agent = agent or session._agent
+        session._sandbox = sandbox or session._sandbox
+        session._isolation = isolation
+        return session
 
     @classmethod
-    def _of(cls, row: SessionRow, home: Home) -> "Session":
+    def of(cls, row: SessionRow, home: Home) -> "Session":
+        """Return the session that `row` describes."""
         session = cls.__new__(cls)
         session._home = home
         session._agent, session._sandbox = row.options["agent"], row.options["sandbox"]

@@ -316,6 +316,7 @@ def _run_main(code: str, script: str) -> int:
     main.__file__ = script
     sys.modules["__main__"] = main
     sys.argv = [script]
+    sys.dont_write_bytecode = True  # modules of the stage would leave compiled files beside them
     sys.path.insert(1, str(Path.cwd()))  # after the folder of the SDK
     try:
         linecache.cache[script] = (len(code), None, code.splitlines(keepends=True), script)
