@@ -52,7 +52,8 @@ def make_dataset(frame: "pd.DataFrame", root: Path, source: dict[str, Any] | Non
     plain = frame.reset_index(drop=True)
     plain.attrs = {}
     plain.to_parquet(folder / "raw.parquet")
-    default = {"files": ["data.csv"], "format": "csv", "encoding": "utf-8", "delimiter": ","}
+    file = {"name": "data.csv", "format": "csv", "encoding": "utf-8", "delimiter": ","}
+    default = {"files": [file], "notes": []}
     (folder / "dataset.json").write_text(json.dumps(default if source is None else source))
     return folder
 

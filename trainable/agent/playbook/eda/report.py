@@ -5,6 +5,7 @@ import math
 import platform
 import re
 import time
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,7 @@ def figure(name: str) -> list[str]:
 
 def role_counts() -> str:
     """How many columns have which role, in words."""
-    counts: dict[str, int] = {}
-    for column in columns:
-        if column["role"] != "target":
-            counts[column["role"]] = counts.get(column["role"], 0) + 1
+    counts = Counter(column["role"] for column in columns if column["role"] != "target")
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{n} {ROLES.get(role, role)}" for role, n in ordered)
 
@@ -96,12 +94,11 @@ def verdict() -> list[str]:
     risk = f"{joined(sorted(errors))} must not be used" if errors else ""
     if found:
         risk += ("; " if risk else "") + f"check {joined(found)}"
-    names = [item["column"] for item in profile["drop"]]
+    why, names = plain(target["task_reason"]), [item["column"] for item in profile["drop"]]
     drops = f"leave out {joined(names)}; " if names else ""
     return [
         f"1. **Data**: {rows:,} rows and {len(columns)} columns ({role_counts()}).",
-        f"2. **Target**: {code(target['name'])}, {target['problem']}; "
-        f"{plain(target['task_reason'])}.",
+        f"2. **Target**: {code(target['name'])}, {target['problem']}; {why}.",
         f"3. **Quality**: {quality}.",
         f"4. **Signal and leaks**: best single features by {measure}: {strong}. "
         f"Leaks: {risk or 'no sign of any'}.",
@@ -114,30 +111,35 @@ def dataset_section() -> list[str]:
     """Size, source and repetition."""
     source = data["source"]
     facts = [
-        ["Rows", f"{rows:,}"],
-        ["Columns", f"{len(columns):,}"],
+        ["Rows, columns", f"{rows:,}, {len(columns):,}"],
         ["Memory", f"{data['memory_bytes'] / 1e6:,.1f} MB"],
-        ["Repeated rows", f"{data['duplicate_rows']:,}"],
-        ["Rows that repeat all features", f"{data['duplicate_feature_rows']:,}"],
+        ["Repeated rows, in all", f"{data['duplicate_rows']:,}"],
+        ["Repeated rows, but for the target", f"{data['duplicate_feature_rows']:,}"],
         ["Rows with equal features, different targets", f"{data['conflicting_label_rows']:,}"],
     ]
-    for key in sorted(source):
-        value = source[key]
-        if value not in (None, "", [], {}):
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            facts.append([f"Read: {plain(clip(key))}", code(shown)])
-    return table(["Fact", "Value"], facts)
+    lines = table(["Fact", "Value"], facts)
+    if files := source.get("files"):
+        head = ["File", "Rows", "Format", "Encoding", "Delimiter", "Header"]
+        lines += table(head, [how_read(file) for file in files[:MAX_LISTED]])
+    notes = [f"- {plain(note)[:300]}" for note in (source.get("notes") or [])[:MAX_LISTED]]
+    return [*lines, "While reading:", "", *notes, ""] if notes else lines
+
+
+def how_read(file: dict[str, Any]) -> list[str]:
+    header = {True: "first line", False: "none: columns are numbered"}.get(file.get("header"), "-")
+    details = [code(file.get(key) or "-") for key in ("format", "encoding", "delimiter")]
+    return [code(file.get("name", "")), f"{file.get('rows', 0):,}", *details, header]
 
 
 def alert_section() -> list[str]:
     """All alerts, the gravest first."""
-    lines = []
+    lines: list[str] = []
     for severity, word in WORDS.items():
         mine = [a for a in alerts if a["severity"] == severity]
         lines += [f"### {word} ({len(mine)})", ""]
         for item in mine[:MAX_LISTED]:
             where = f"{code(item['column'])}: " if item["column"] else ""
-            lines.append(f"- {where}{plain(item['message'])}")
+            lines += [f"- {where}{plain(item['message'])}"]
         if len(mine) > MAX_LISTED:
             lines.append(f"- and {len(mine) - MAX_LISTED} more in data/alerts.json")
         lines += ["None.", ""] if not mine else [""]
@@ -395,5 +397,4 @@ info = json.loads(Path("run_info.json").read_text("utf-8"))
 info["cpu_seconds"]["report"] = round(time.process_time() - STARTED, 3)
 info["versions"] = {"python": platform.python_version(), **{n: version(n) for n in LIBRARIES}}
 Path("run_info.json").write_text(json.dumps(info, indent=2, sort_keys=True) + "\n", "utf-8")
-print("\n".join(line.replace("**", "") for line in verdict()))
-print("The whole report is in report.md.")
+print("\n".join(line.replace("**", "") for line in verdict()) + "The whole report: report.md")
