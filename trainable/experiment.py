@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from trainable import dataset as datasets
 from trainable.home import Home
 from trainable.storage.tables import ExperimentRow, new_id
@@ -67,8 +65,7 @@ def register(
         StorageError: It cannot be stored.
     """
     if isinstance(data, Experiment):
-        columns = pq.read_schema(_folder(home, data.id) / "raw.parquet").names
-        _check(columns, wanted)
+        _check(datasets.stored_columns(_folder(home, data.id)), wanted)
         return data
     loaded = datasets.load(data)
     _check(list(loaded.frame.columns), wanted)

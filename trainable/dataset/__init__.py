@@ -20,10 +20,10 @@ from trainable.dataset.find import Findings, find
 from trainable.dataset.read import ARCHIVES, Part, finish, read_file
 from trainable.dataset.source import FileInfo, name_some
 from trainable.dataset.store import store
-from trainable.dataset.table import parquet_digest
+from trainable.dataset.table import parquet_digest, stored_columns
 from trainable.errors import DataError, TargetError, nearest
 
-__all__ = ["Data", "Dataset", "Original", "check_column", "load", "store"]
+__all__ = ["Data", "Dataset", "Original", "check_column", "load", "store", "stored_columns"]
 
 AnyPath = str | os.PathLike[str]
 Data = AnyPath | Sequence[AnyPath] | pd.DataFrame | Mapping[str, pd.DataFrame]

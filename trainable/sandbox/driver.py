@@ -121,10 +121,10 @@ class Driver:
         for descriptor in (wake_read, wake_write):
             os.set_blocking(descriptor, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _wake_up)
         channel.setblocking(False)
         self._selector.register(channel, selectors.EVENT_READ, self._on_host)
-        self._selector.register(wake_read, selectors.EVENT_READ, lambda _: os.read(wake_read, 512))
+        self._selector.register(wake_read, selectors.EVENT_READ, _drain)
 
     def serve(self, failed: list[str]) -> None:
         """Work until the host closes its end."""
@@ -256,6 +256,14 @@ class Driver:
                 self._selector.unregister(descriptor)
 
 
+def _wake_up(_number: int, _frame: object) -> None:
+    """Let a signal end the wait of `select`, by the wake-up descriptor."""
+
+
+def _drain(descriptor: int) -> None:
+    os.read(descriptor, 512)
+
+
 def kill_descendants() -> None:
     """Kill every descendant of this process, those that left their group included (Linux)."""
     for _ in range(20):
@@ -341,7 +349,7 @@ def _leave(exit_code: int) -> None:
     import threading
 
     with contextlib.suppress(BaseException):
-        threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
+        threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(BaseException):
