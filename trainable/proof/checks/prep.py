@@ -314,7 +314,7 @@ def check_proxies() -> None:
 def check_pipeline() -> None:
     problems = []
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-P", __file__, "replay", folder]
+        command = [sys.executable, "-B", "-P", __file__, "replay", folder]
         done = subprocess.run(command, capture_output=True, text=True, timeout=REPLAY_SECONDS)
         for name in ("val", "test") if not done.returncode else ():
             again = np.load(Path(folder) / f"{name}.npy")
