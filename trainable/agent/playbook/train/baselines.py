@@ -1,4 +1,4 @@
-"""Set the bar: what a constant and a single rule score, and how models will be compared."""
+"""Score a constant and a single rule. Models are compared with that bar."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Train the candidates: each is judged on held-out training rows and on validation rows."""
+"""Train linear models, forests and boosting. Each is judged on rows that it has not seen."""
 
 import inspect
 import json

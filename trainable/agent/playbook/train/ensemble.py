@@ -1,4 +1,4 @@
-"""Blend the models, rank everything on validation rows, choose the final model and threshold."""
+"""Blend the models, choose the final one. The ranking rests on validation rows."""
 
 import json
 import sys

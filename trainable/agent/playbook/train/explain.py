@@ -1,4 +1,4 @@
-"""Measure what the model relies on (permutation, SHAP) and on which rows it is weak."""
+"""Measure what the model relies on. Permutation, SHAP, and rows on which it is weak."""
 
 import json
 import os

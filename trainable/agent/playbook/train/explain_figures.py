@@ -1,4 +1,4 @@
-"""Draw what the model looks at: permutation importance, SHAP, weak segments."""
+"""Draw what the model looks at. Permutation importance, SHAP, weak segments."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Draw how good the models are: ranking, curves, calibration, errors."""
+"""Draw how good the models are. Ranking, curves, calibration, errors."""
 
 import json
 from pathlib import Path

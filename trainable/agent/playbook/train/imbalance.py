@@ -1,4 +1,4 @@
-"""Compare ways to treat rare classes: leave them, weigh them, or add synthetic rows (SMOTE)."""
+"""Compare ways to treat rare classes. Leave them, weigh them, or add synthetic rows (SMOTE)."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Write the report, the model card and the metadata, and clear the working files away."""
+"""Write the report and the model card. Working files are cleared away."""
 
 import json
 import shutil

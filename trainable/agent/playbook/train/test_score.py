@@ -1,4 +1,4 @@
-"""Refit the chosen model, save it from raw row to prediction, and score the test rows once."""
+"""Refit the final model, score the test once. It is saved from raw row to prediction."""
 
 import json
 import os

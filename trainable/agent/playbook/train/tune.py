@@ -1,4 +1,4 @@
-"""Tune the most promising booster with Optuna, on training rows only: fixed trials, fixed seed."""
+"""Tune the best booster with Optuna. On training rows only, with fixed trials and seed."""
 
 import inspect
 import json
