@@ -154,7 +154,7 @@ def read_metrics(calls: Iterable[Any], stage: Stage) -> list[Event]:
             for name, value in metrics.items():
                 if not (type(value) is float or type(value) is int):
                     raise TypeError
-                number = value if math.isfinite(value) else None
+                number = float(value) if math.isfinite(value) else None
                 name = name[:NAME_CHARACTERS]
                 if number is None:
                     not_finite.add(name)
@@ -165,7 +165,8 @@ def read_metrics(calls: Iterable[Any], stage: Stage) -> list[Event]:
             refused += 1
     events: list[Event] = []
     if items:
-        events.append(MetricsBatch(items=items, not_finite=sorted(not_finite)))
+        # Not validated again: each item was checked above, and there may be a million.
+        events.append(MetricsBatch.model_construct(items=items, not_finite=sorted(not_finite)))
     if refused:
         text = f"{refused} call(s) of log() held something that is no number."
         remedy = 'Call log(step=1, metrics={"loss": 0.5}, run="name").'
