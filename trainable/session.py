@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from trainable.explorer import Explorer
 from trainable.home import Home, default_home
 from trainable.outputs import read_json, read_report
 from trainable.runs import Run, follow
-from trainable.sandbox.base import Sandbox
+from trainable.sandbox.base import Limits, Sandbox
 from trainable.sandbox.choose import choose_sandbox
 from trainable.stages import Stage, parse_stage
 from trainable.storage.tables import SessionRow
@@ -74,6 +74,7 @@ class Session:
         agent: "Agent | str" = "auto",
         sandbox: "Sandbox | str" = "auto",
         gpu: str | None = None,
+        limits: Limits | None = None,
         isolation: str | None = None,
         timeout: float = 600,
         max_turns: int = 30,
@@ -95,7 +96,10 @@ class Session:
             agent: `"auto"`, `"playbook"`, or an object (see `trainable.agent.base.Agent`).
             sandbox: `"auto"`, `"local"`, or an object.
             gpu: For sandboxes that have one; refused by the local one.
-            isolation: `"none"` lets code that a model wrote run without walls.
+            limits: What a step may use of memory, processors, processes and disk; more than that
+                ends the step alone.
+            isolation: A level of the local sandbox, by default the best that works here. `"none"`
+                lets code that a model wrote run without walls.
             timeout: Seconds that one step may take.
             max_turns: Steps that an agent may take in a stage.
             home: Where to keep everything; by default what `TRAINABLE_HOME` names.
@@ -137,6 +141,7 @@ class Session:
                 "sandbox": sandbox if isinstance(sandbox, str) else "auto",
                 "timeout": timeout,
                 "max_turns": max_turns,
+                "limits": {} if limits is None else asdict(limits),
             },
         )
         self.id = row.id
@@ -274,7 +279,12 @@ class Session:
             max_turns=row.options["max_turns"],
         )
         plan = Plan(
-            session=row, brief=brief, agent=worker, sandbox=sandbox, timeout=row.options["timeout"]
+            session=row,
+            brief=brief,
+            agent=worker,
+            sandbox=sandbox,
+            timeout=row.options["timeout"],
+            limits=Limits(**row.options.get("limits", {})),
         )
         return Run(self._home, plan, reason=f"{why} {where}")
 

@@ -1,10 +1,13 @@
 """What a sandbox must be able to do; `trainable.testing` holds the suite that every one passes."""
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from trainable.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,55 @@ class CodeResult:
     exit_code: int
     """As of the process; negative when a signal ended it."""
     seconds: float
-    timed_out: bool = False
+    limit: str | None = None
+    """The limit that ended it: a field of `Limits`, by its name."""
+    restarted: str | None = None
+    """Why the process that runs the code had to be started anew, in words; None when it was not."""
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it ran longer than it was given."""
+        return self.limit == "wall"
+
+
+def _most_of_memory() -> int:
+    """Return three quarters of this machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
+
+
+def _processes() -> int:
+    """Return room for a few pools of threads on each core."""
+    return 512 + 64 * (os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one step may use, summed over all its processes; more than that ends the step alone.
+
+    Sizes are in bytes, times in seconds.
+    """
+
+    wall: float | None = None
+    """Time; None for what the call allows anyway."""
+    cpu: float | None = None
+    """Time of processors; None for no limit."""
+    memory: int = field(default_factory=_most_of_memory)
+    """Memory, files in `/tmp` and `/dev/shm` included; looked at every tenth of a second."""
+    processes: int = field(default_factory=_processes)
+    """Processes and threads."""
+    disk: int = 20 << 30
+    """All files of the stage together."""
+    file_size: int = 8 << 30
+    """A single file."""
+    inodes: int = 100_000
+    """Files and folders of the stage."""
+    output: int = 256 << 20
+    """What is printed and logged."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not value > 0:
+                raise InputError(f"The limit {name}={value!r} is not above zero.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +114,7 @@ class BoxSpec:
     """Packages imported once, before the first step; None for what the sandbox usually does."""
     trusted: bool = False
     """Whether the code is part of Trainable and may run without isolation."""
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +136,18 @@ class Box(Protocol):
         """What kind of box this is."""
         ...
 
+    def inside(self, path: Path) -> str:
+        """Return where code in the box finds what the host calls `path`."""
+        ...
+
     async def run_code(self, code: str, *, script: Path, timeout: float, push: Push) -> CodeResult:
         """Run `code` as `__main__` in a fresh interpreter state; `script` is its `__file__`.
 
-        Everything that the code prints, logs or writes is handed to `push` before this returns,
-        the last lines of code that was killed included. Past `timeout` seconds the code and all
-        its descendants are killed, and the result says so.
+        `script` is a path of the host, as are those in the environment of the `BoxSpec`; the code
+        gets to see `inside(path)`. Everything that the code prints, logs or writes is handed to
+        `push` before this returns, the last lines of code that was killed included. Past `timeout`
+        seconds, or over another limit, the code and all its descendants are killed, and the result
+        says so.
         When this call is cancelled, they are killed before the cancellation leaves it.
 
         Raises:
