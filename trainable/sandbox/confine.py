@@ -60,13 +60,15 @@ METADATA = {
     **{"removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16)},
 }
 CLONE, CLONE3, PRCTL, IOCTL = (56, 220), (435, 435), (157, 167), (16, 29)
-SOCKET, SOCKETPAIR = (41, 198), (53, 199)
-NEW_NAMESPACE = 0x7E020000
+SOCKET, SOCKETPAIR, MMAP = (41, 198), (53, 199), (9, 222)
+SHARED_AND_ANONYMOUS = 0x21
+"""Kind of mapping whose pages stay when they are unmapped in part, and are in nobody's count."""
+NEW_NAMESPACE, UNIX_SOCKET = 0x7E020000, 1
 STEAL_INPUT = (0x5412, 0x541C)
 """What pushes keystrokes into a terminal (TIOCSTI and TIOCLINUX)."""
 ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000
-LOAD, RETURN, IF_EQUAL, IF_AT_LEAST, IF_ANY_BIT = 0x20, 0x06, 0x15, 0x35, 0x45
-NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24
+LOAD, RETURN, IF_EQUAL, IF_AT_LEAST, IF_ANY_BIT, MASK = 0x20, 0x06, 0x15, 0x35, 0x45, 0x54
+NUMBER, ARCHITECTURE, FIRST, SECOND, FOURTH = 0, 4, 16, 24, 40
 
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_ENTER = 444, 445, 446
 EXECUTE, WRITE, READ, LIST = 1, 2, 4, 8
@@ -143,54 +145,60 @@ def _processes_of_user() -> int:
     return count
 
 
+class _Filter:
+    """A program of the kernel's packet filter that looks at one system call."""
+
+    def __init__(self) -> None:
+        if MACHINE is None:
+            raise OSError(errno.ENOSYS, f"there is no filter for {platform.machine()}")
+        self._column, architecture = MACHINE
+        self._code: list[bytes] = []
+        self.add((LOAD, ARCHITECTURE), (IF_EQUAL, architecture, 1, 0), (RETURN, KILL))
+        self.add((LOAD, NUMBER))
+        if self._column == 0:  # the x32 variants of all calls
+            self.add((IF_AT_LEAST, 0x40000000, 0, 1), (RETURN, ERRNO | errno.EPERM))
+
+    def add(self, *instructions: tuple[int, ...]) -> None:
+        """Append instructions: operation, value, and how many to skip if true and if false."""
+        for operation, value, *skips in instructions:
+            then, otherwise = skips or (0, 0)
+            self._code.append(struct.pack("HBBI", operation, then, otherwise, value))
+
+    def refuse(self, calls: dict[str, tuple[int, int]], error: int) -> None:
+        """Let the calls fail with `error`, or do nothing if that is 0."""
+        for number in sorted({numbers[self._column] for numbers in calls.values()} - {-1}):
+            self.add((IF_EQUAL, number, 0, 1), (RETURN, ERRNO | error))
+
+    def refuse_if(
+        self, call: tuple[int, int], argument: int, error: int, *tests: tuple[int, ...]
+    ) -> None:
+        """Let the call fail when `tests` on its argument do not skip the instruction after them."""
+        self.add((IF_EQUAL, call[self._column], 0, len(tests) + 3), (LOAD, argument), *tests)
+        self.add((RETURN, ERRNO | error), (LOAD, NUMBER))
+
+    def bytes(self) -> bytes:
+        """Return the program, which allows what it has not refused."""
+        self.add((RETURN, ALLOW))
+        return b"".join(self._code)
+
+
 def _filter(*, bare: bool) -> bytes:
     """Return the program; without namespaces (not `bare`) it has more to forbid."""
-    if MACHINE is None:
-        raise OSError(errno.ENOSYS, f"there is no filter for {platform.machine()}")
-    column, architecture = MACHINE
-    code: list[bytes] = []
-
-    def add(operation: int, value: int, then: int = 0, otherwise: int = 0) -> None:
-        code.append(struct.pack("HBBI", operation, then, otherwise, value))
-
-    def refuse(calls: dict[str, tuple[int, int]], error: int) -> None:
-        for number in sorted({numbers[column] for numbers in calls.values()} - {-1}):
-            add(IF_EQUAL, number, 0, 1)
-            add(RETURN, ERRNO | error)
-
-    def refuse_argument(  # one argument of one call against values
-        call: tuple[int, int], place: int, values: tuple[int, ...], error: int, test: int
-    ) -> None:
-        add(IF_EQUAL, call[column], 0, 2 + 2 * len(values))
-        add(LOAD, place)
-        for value in values:
-            add(test, value, 0, 1)
-            add(RETURN, ERRNO | error)
-        add(LOAD, NUMBER)
-
-    add(LOAD, ARCHITECTURE)
-    add(IF_EQUAL, architecture, 1, 0)
-    add(RETURN, KILL)
-    add(LOAD, NUMBER)
-    if column == 0:
-        add(IF_AT_LEAST, 0x40000000, 0, 1)  # the x32 variants of all calls
-        add(RETURN, ERRNO | errno.EPERM)
-    refuse(FORBIDDEN, errno.EPERM)
-    refuse(UNCOUNTED | {"clone3": CLONE3}, errno.ENOSYS)  # the C library falls back to clone
-    refuse_argument(CLONE, FIRST, (NEW_NAMESPACE,), errno.EPERM, IF_ANY_BIT)
-    refuse_argument(PRCTL, FIRST, (PR_SET_DUMPABLE,), errno.EPERM, IF_EQUAL)
-    refuse_argument(IOCTL, SECOND, STEAL_INPUT, errno.EPERM, IF_EQUAL)
+    program = _Filter()
+    program.refuse(FORBIDDEN, errno.EPERM)
+    program.refuse(UNCOUNTED | {"clone3": CLONE3}, errno.ENOSYS)  # libc falls back to clone
+    program.refuse_if(CLONE, FIRST, errno.EPERM, (IF_ANY_BIT, NEW_NAMESPACE, 0, 1))
+    program.refuse_if(PRCTL, FIRST, errno.EPERM, (IF_EQUAL, PR_SET_DUMPABLE, 0, 1))
+    for code in STEAL_INPUT:
+        program.refuse_if(IOCTL, SECOND, errno.EPERM, (IF_EQUAL, code, 0, 1))
+    both = SHARED_AND_ANONYMOUS
+    program.refuse_if(MMAP, FOURTH, errno.EPERM, (MASK, both), (IF_EQUAL, both, 0, 1))
     if not bare:
-        refuse(METADATA, 0)
-        refuse({"socket": SOCKET}, errno.EAFNOSUPPORT)  # Landlock lets them reach socket files
+        program.refuse(METADATA, 0)
+        program.refuse({"socket": SOCKET}, errno.EAFNOSUPPORT)  # Landlock lets them reach files
     for call in (SOCKET, SOCKETPAIR):
-        add(IF_EQUAL, call[column], 0, 3)
-        add(LOAD, FIRST)
-        add(IF_EQUAL, 1, 1, 0)  # AF_UNIX
-        add(RETURN, ERRNO | errno.EAFNOSUPPORT)
-        add(LOAD, NUMBER)
-    add(RETURN, ALLOW)
-    return b"".join(code)
+        program.refuse_if(call, FIRST, errno.EAFNOSUPPORT, (IF_EQUAL, UNIX_SOCKET, 1, 0))
+    return program.bytes()
 
 
 def landlock_version() -> int:

@@ -255,6 +255,10 @@ def _clear(folder: Path, cache: Path | None) -> None:
             with contextlib.suppress(OSError):  # for example a full disk
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, place)
+    for above, names, _ in os.walk(folder):  # code may have closed folders against this user
+        for path in [Path(above, name) for name in names]:
+            if not path.is_symlink():
+                path.chmod(0o700)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -310,15 +314,23 @@ def _records(lines: str) -> list[Record]:
     """Return the records in whole lines; what is no record is left out."""
     if lines.startswith("m") and "\nc" not in lines:
         with contextlib.suppress(ValueError, RecursionError):  # the usual case, in one go
-            return [Record("metrics", json.loads(f"[{lines[1:-1].replace(NEXT_CALL, ',')}]"))]
+            return [Record("metrics", _loads(f"[{lines[1:-1].replace(NEXT_CALL, ',')}]"))]
     found: list[Record] = []
     for line in lines.splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             if line.startswith("m"):
-                found.append(Record("metrics", [json.loads(line[1:])]))
+                found.append(Record("metrics", [_loads(line[1:])]))
             elif line.startswith("c"):
-                found.append(Record("charts", json.loads(line[1:])))
+                found.append(Record("charts", _loads(line[1:])))
     return found
+
+
+def _loads(text: str) -> Any:
+    """Return what the JSON says, without halves of surrogate pairs, which no file can hold."""
+    found = json.loads(text)
+    if "\\ud" not in text and "\\uD" not in text:
+        return found
+    return json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 async def _discard(_: object) -> None:

@@ -18,7 +18,6 @@ PROCESS_SECONDS, DISK_SECONDS = 0.1, 0.25
 SHARE = 5
 """A look that takes long is repeated after this many times as long at the earliest."""
 FULL = 0.97
-GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
 HIDDEN = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -36,14 +35,15 @@ class Watch:
         self._folders: list[str] = config["folders"]
         self._temporary: list[str] = config["temporary"]
         self._next_processes = self._next_disk = 0.0
-        self._cpu_before = 0.0
+        self._cpu_before, self._disk_before = 0.0, 0
+        self._hidden: set[int] = set()
         self.begin()
 
     def begin(self) -> None:
         """Note that a step starts now."""
         now = time.monotonic()
         self._next_processes, self._next_disk = now + PROCESS_SECONDS, now + DISK_SECONDS
-        self._cpu_before = _cpu_of_ended_children()
+        self._cpu_before, self._disk_before = _cpu_of_ended_children(), _used(self._folders[0])
 
     @property
     def due(self) -> float:
@@ -75,6 +75,9 @@ class Watch:
                 return "disk"
             if size >= self._limits["file_size"]:
                 return "file_size"
+        grown = _used(self._folders[0]) - self._disk_before
+        if grown > self._limits["disk"] and any(map(_maps_unlinked, _step_processes())):
+            return "disk"
         for usage in map(os.statvfs, self._temporary):
             if usage.f_bavail < (1 - FULL) * usage.f_blocks:
                 return "disk"
@@ -97,10 +100,7 @@ class Watch:
             return "processes"
         if cpu > (self._limits.get("cpu") or float("inf")):
             return "cpu"
-        in_files = sum(
-            (usage.f_blocks - usage.f_bfree) * usage.f_frsize
-            for usage in map(os.statvfs, self._temporary)
-        )
+        in_files = sum(map(_used, self._temporary))
         most = self._limits["memory"]
         if memory + in_files > most and sum(map(_memory_of, pids)) + in_files > most:
             return "memory"
@@ -123,22 +123,39 @@ class Watch:
             except OSError as error:
                 if error.errno in HIDDEN:
                     yield -1, 0
+        hidden, self._hidden = self._hidden, set()
         for pid in _step_processes():
-            yield from _unlinked(pid)
+            try:
+                yield from _unlinked(pid)
+            except PermissionError:
+                self._hidden.add(pid)  # any process is that, for a moment, when it starts
+                if pid in hidden:
+                    yield -1, 0
 
 
 def _unlinked(pid: int) -> Iterator[tuple[int, int]]:
     """Yield size and bytes of the files that the process holds open and that have no name."""
     folder = f"/proc/{pid}/fd"
-    try:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for name in os.listdir(folder):
             with contextlib.suppress(FileNotFoundError):
                 found = os.stat(f"{folder}/{name}")
                 if found.st_nlink == 0 and found.st_mode & 0o170000 == 0o100000:
                     yield found.st_size, found.st_blocks * 512
-    except OSError as error:
-        if error.errno in HIDDEN:
-            yield -1, 0
+
+
+def _maps_unlinked(pid: int) -> bool:
+    """Whether the process has a file on a disk mapped that has no name any more."""
+    with contextlib.suppress(OSError):
+        for line in _read(f"/proc/{pid}/maps").splitlines():
+            if line.endswith(" (deleted)") and not line.split()[3].startswith("00:"):
+                return True
+    return False
+
+
+def _used(folder: str) -> int:
+    usage = os.statvfs(folder)
+    return (usage.f_blocks - usage.f_bfree) * usage.f_frsize
 
 
 def _step_processes() -> list[int]:
