@@ -1,6 +1,6 @@
 """Runs attacks at one level of isolation, and prints what went wrong with each as JSON.
 
-    python -m tests.support.attack_run LEVEL [--slow] [--only WORD]
+    python -m tests.support.attack_run LEVEL [--short | --slow] [--only WORD]
 
 LEVEL is a level of the local sandbox, or "raw" for a plain process, the control: there only
 attacks that do no harm run, and what is printed is which of them succeeded. With "probe" instead,
@@ -22,7 +22,7 @@ import threading
 from pathlib import Path
 from uuid import uuid4
 
-from tests.support.attacks import ATTACKS, BITING, PRELUDE, Attack
+from tests.support.attacks import ATTACKS, BITING, FLAWLESS, PRELUDE, PROCESSES, Attack
 from trainable.errors import TrainableError
 from trainable.outputs import artifact_rows, read_report
 from trainable.sandbox import confine
@@ -286,6 +286,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("level")
     parser.add_argument("--slow", action="store_true")
+    parser.add_argument("--short", action="store_true")
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="attacks-") as tempfile.tempdir:
@@ -299,7 +300,7 @@ def answer(options: argparse.Namespace) -> object:
         return run_raw([attack for attack in BITING if attack.name.startswith(HARMLESS)])
     chosen = [
         attack
-        for attack in ATTACKS
+        for attack in ((*BITING, *FLAWLESS, *PROCESSES) if options.short else ATTACKS)
         if (options.slow or not attack.slow)
         and options.only in attack.name
         and (not attack.only or options.level in attack.only)

@@ -236,7 +236,9 @@ for kind in (stat.S_IFBLK, stat.S_IFCHR):
 import shutil
 shutil.copy("/bin/sh", "shell")
 with contextlib.suppress(OSError): os.chmod("shell", 0o6755)
-out = subprocess.run(["./shell", "-c", "id -u"], capture_output=True, text=True).stdout
+out = ""
+with contextlib.suppress(PermissionError):
+    out = subprocess.run(["./shell", "-c", "id -u"], capture_output=True, text=True).stdout
 attempt("suid", lambda: out.strip() == "0")""",
     "raise-limits": """
 import resource

@@ -177,7 +177,7 @@ class Walls:
         for mount in self._mounts:
             how = "--bind" if mount.writable else "--ro-bind"
             command += [how, mount.source, mount.inside]
-        return [*command, "--remount-ro", "/"]
+        return [*command, "--remount-ro", "/dev", "--remount-ro", "/"]
 
     def write_files(self) -> None:
         """Write into the box's folder what bubblewrap takes from files."""
