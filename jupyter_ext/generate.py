@@ -15,6 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
+from typing_extensions import is_typeddict
 
 from trainable import events
 from trainable.stages import Stage
@@ -81,15 +82,15 @@ def typescript() -> str:
     )
 
 
-def interface(model: type[BaseModel]) -> str:
+def interface(model: type[Any]) -> str:
     """Return one model as an exported TypeScript interface with its documentation."""
-    base = " extends BaseEvent" if events.BaseEvent in model.__bases__ else ""
+    base = " extends BaseEvent" if is_event(model) else ""
     lines = [f"/** {summary(model)} */", f"export interface {model.__name__}{base} {{"]
     docs = field_docs(model)
-    for name in own_fields(model):
+    for name in annotations(model):
         if name in docs:
             lines.append(f"  /** {docs[name]} */")
-        lines.append(f"  {name}: {type_name(model.model_fields[name].annotation)};")
+        lines.append(f"  {name}: {type_name(annotations(model)[name])};")
     if allows_more(model):
         lines.append("  [field: string]: unknown;")
     return "\n".join([*lines, "}\n"])
@@ -105,21 +106,20 @@ def markdown() -> str:
         parts.append(f"## `{name}`\n\n{summary(kind)}{note}\n\n{fields(kind)}")
     parts.append("## Parts of events\n")
     for model in models():
-        if not issubclass(model, events.BaseEvent):
+        if not (is_event(model) or model is events.BaseEvent):
             note = " More fields may follow." if allows_more(model) else ""
             parts.append(f"### {model.__name__}\n\n{summary(model)}{note}\n\n{fields(model)}")
     return "\n".join(parts)
 
 
-def fields(model: type[BaseModel]) -> str:
+def fields(model: type[Any]) -> str:
     """Return the fields of one model as a markdown list; an event's type stands in its heading."""
     docs = field_docs(model)
-    is_kind = events.BaseEvent in model.__bases__
     lines = [
-        f"- `{name}`: {type_name(model.model_fields[name].annotation)}"
+        f"- `{name}`: {type_name(annotations(model)[name])}"
         + (f". {docs[name]}" if name in docs else "")
-        for name in own_fields(model)
-        if not (is_kind and name == "type")
+        for name in annotations(model)
+        if not (is_event(model) and name == "type")
     ]
     return "\n".join([*lines, ""])
 
@@ -129,33 +129,39 @@ def kinds_of_event() -> tuple[type[events.BaseEvent], ...]:
     return get_args(events.Event)
 
 
-def models() -> Iterator[type[BaseModel]]:
-    """Yield every model of the module in the order of its source."""
+def models() -> Iterator[type[Any]]:
+    """Yield every model and typed dictionary of the module in the order of its source."""
     for value in vars(events).values():
         if (
             inspect.isclass(value)
-            and issubclass(value, BaseModel)
+            and (issubclass(value, BaseModel) or is_typeddict(value))
             and value.__module__ == events.__name__
         ):
             yield value
 
 
-def own_fields(model: type[BaseModel]) -> list[str]:
-    """Return the names of the fields that `model` adds to its base, or narrows."""
-    return [name for name in model.model_fields if name in inspect.get_annotations(model)]
+def is_event(model: type[Any]) -> bool:
+    """Return whether `model` is a type of event."""
+    return events.BaseEvent in model.__bases__
 
 
-def allows_more(model: type[BaseModel]) -> bool:
+def annotations(model: type[Any]) -> dict[str, Any]:
+    """Return the types of the fields that `model` adds to its base, or narrows."""
+    known = model.__annotations__ if is_typeddict(model) else model.model_fields
+    return {name: kind for name, kind in inspect.get_annotations(model).items() if name in known}
+
+
+def allows_more(model: type[Any]) -> bool:
     """Return whether fields that are not declared are kept."""
-    return model.model_config.get("extra") == "allow"
+    return not is_typeddict(model) and model.model_config.get("extra") == "allow"
 
 
-def summary(model: type[BaseModel]) -> str:
+def summary(model: type[Any]) -> str:
     """Return the first line of the model's docstring."""
     return (model.__doc__ or "").strip().splitlines()[0]
 
 
-def field_docs(model: type[BaseModel]) -> dict[str, str]:
+def field_docs(model: type[Any]) -> dict[str, str]:
     """Return the docstrings that stand below the fields of `model`."""
     tree = ast.parse(inspect.getsource(model)).body[0]
     assert isinstance(tree, ast.ClassDef)
@@ -174,7 +180,9 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
 
 def type_name(annotation: Any) -> str:
     """Return a field's type as TypeScript writes it."""
-    if isinstance(annotation, type) and issubclass(annotation, (BaseModel, StrEnum)):
+    if is_typeddict(annotation) or (
+        isinstance(annotation, type) and issubclass(annotation, (BaseModel, StrEnum))
+    ):
         return annotation.__name__
     if annotation in SCALARS:
         return SCALARS[annotation]

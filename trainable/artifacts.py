@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from trainable.errors import InputError
-from trainable.explorer import Explorer
 from trainable.home import Home
 from trainable.stages import Stage
 from trainable.storage.tables import ArtifactRow
@@ -86,6 +85,8 @@ class Artifact:
                 )
 
     def _load_table(self) -> "pd.DataFrame":
+        from trainable.explorer import Explorer
+
         with tempfile.TemporaryDirectory(prefix="trainable-") as folder:
             explorer = Explorer(self.home.sandbox(), {"file": self.local_path}, Path(folder))
             query = explorer.query("FROM file", limit=LOAD_ROWS, timeout=LOAD_SECONDS)

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
-
-from trainable import dataset as datasets
 from trainable.home import Home
 from trainable.storage.tables import ExperimentRow, new_id
+
+if TYPE_CHECKING:
+    from trainable import dataset as datasets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +67,14 @@ def register(
         TargetError: A wanted column is not there.
         StorageError: It cannot be stored.
     """
+    from trainable import dataset as datasets  # pandas takes a second, which looking costs nobody
+
     if isinstance(data, Experiment):
-        columns = pq.read_schema(_folder(home, data.id) / "raw.parquet").names
-        _check(columns, wanted)
+        columns = datasets.stored_columns(_folder(home, data.id))
+        datasets.check_columns(columns, wanted)
         return data
     loaded = datasets.load(data)
-    _check(list(loaded.frame.columns), wanted)
+    datasets.check_columns(list(loaded.frame.columns), wanted)
     row = ExperimentRow(
         id=new_id(),
         name=name or loaded.name,
@@ -86,12 +89,6 @@ def register(
     datasets.store(loaded, _folder(home, row.id))
     home.database.add_experiment(row)
     return experiment
-
-
-def _check(columns: list[str], wanted: Mapping[str, str | None]) -> None:
-    for what, name in wanted.items():
-        if name is not None:
-            datasets.check_column(columns, name, what)
 
 
 def _folder(home: Home, experiment_id: str) -> Path:

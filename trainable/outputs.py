@@ -5,7 +5,7 @@ Files are an agent's work: they are read with a size limit, and only text and JS
 
 import json
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -62,7 +62,7 @@ def read_json(volume: DirectoryVolume, path: str) -> dict[str, Any] | None:
         found = json.loads(volume.read_bytes(path, JSON_BYTES))
     except (NotFoundError, StorageError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else None
 
 
 def artifact_rows(volume: DirectoryVolume, session_id: str, stage: Stage) -> list[ArtifactRow]:

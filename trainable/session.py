@@ -14,7 +14,6 @@ from trainable.drive import Plan
 from trainable.errors import InputError, NotFoundError
 from trainable.events import Event, UnknownEvent, Usage, ValidationResult
 from trainable.experiment import Experiment, register
-from trainable.explorer import Explorer
 from trainable.home import Home, default_home
 from trainable.outputs import read_json, read_report
 from trainable.runs import Run, follow
@@ -371,6 +370,8 @@ class Session:
         Raises:
             QueryError: It is no single SELECT, fails, or exceeds a limit.
         """
+        from trainable.explorer import Explorer
+
         volume = self._home.volume
         tables = {"raw": volume.path(f"datasets/{self._row().experiment_id}/raw.parquet")}
         for split in SPLITS:

@@ -90,7 +90,7 @@ def test_cost_of_a_logged_number() -> None:
     }
     if PEERS.exists():
         rows["tensorboardX"] = per_million(lambda n: peer(PEERS, TENSORBOARD, n), 100, 5_000)
-        rows["MLflow, SQLite"] = per_million(lambda n: peer(PEERS, MLFLOW, n), 10, 160)
+        rows["MLflow, SQLite"] = per_million(lambda n: peer(PEERS, MLFLOW, n), 20, 520)
     print(f"\n\nCPU seconds for a million numbers (goal for log(): {GOAL:g})")
     for name, cost in rows.items():
         print(f"  {name:<18}{cost:>10.1f}{cost / rows['log(), durable']:>10.2f} x log()")

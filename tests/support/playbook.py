@@ -169,6 +169,7 @@ def _become(script: str, folder: str, dataset: str, out: str, err: str) -> None:
     sys.stdin.close()
     os.chdir(folder)
     os.environ["TRAINABLE_DATASET"] = dataset
+    sys.dont_write_bytecode = True  # as in the sandbox
     code = 1
     try:
         runpy.run_path(script, run_name="__main__")

@@ -379,7 +379,7 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
         (["run", "x.csv", "--stage", "prep"], 2, ["Prep needs a finished EDA"]),
         (["run", "absent.csv"], 2, ["absent.csv"]),
         (["run", "data.csv", "--target", "survivd"], 2, ["Did you mean 'survived'?"]),
-        (["run", "data.csv", "--agent", "claude"], 3, ["playbook"]),
+        (["run", "data.csv", "--agent", "claude"], 3, ["Use --agent playbook."]),
         (["run", "data.csv", "--sandbox", "modal"], 3, ["local"]),
         (["show", "latest"], 2, ["no session yet"]),
         (["sql", "12ab", "FROM raw"], 2, ["'12ab'"]),
@@ -425,6 +425,22 @@ def test_a_run_prints_events_on_stdout_and_lines_on_stderr(finished: dict[str, A
     assert "\x1b" not in result.stderr and result.returncode == 0
 
 
+def test_a_quiet_run_prints_nothing(tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text("a,b\n" + "1,0\n2,1\n" * 30)
+    arguments = ("run", str(tmp_path / "two.csv"), "--stage", "eda", "--quiet")
+    result = subprocess.run(
+        command(*arguments), capture_output=True, text=True, env=environment(), timeout=120
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_output_without_unicode_is_no_failure(home: str) -> None:
+    result = subprocess.run(
+        command("show", "latest"), capture_output=True, env=environment(PYTHONIOENCODING="ascii")
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
 def test_sessions_are_listed_as_a_table_and_as_json(home: str) -> None:
     table = invoke("sessions").stdout
     assert "small" in table and "EDA done" in table
@@ -455,6 +471,20 @@ def test_sql_prints_a_table_or_json_lines(home: str) -> None:
         json.loads(line) for line in invoke("sql", "latest", query, "--json").stdout.split("\n")[:2]
     ]
     assert rows == [{"answer": "no", "n": 20}, {"answer": "yes", "n": 40}]
+
+
+def test_following_goes_on_until_ctrl_c(home: str) -> None:
+    with subprocess.Popen(
+        command("events", "latest", "--follow", "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        wait_for(process, "eda_done")
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (130, "\nInterrupted.\n")
 
 
 def test_a_refused_query_is_a_sentence(home: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainable.dataset import Dataset, check_column, load, store
+from trainable.dataset import Dataset, check_columns, load, store
 from trainable.dataset.archive import Limits
 from trainable.errors import DataError, StorageError, TargetError
 
@@ -559,12 +559,12 @@ def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
 
 def test_an_absent_column_is_answered_with_the_nearest(tmp_path: Path) -> None:
     dataset = load_text(tmp_path, TABLE)
-    check_column(columns(dataset), "age")
+    check_columns(columns(dataset), {"target": "age", "group": None})
     with pytest.raises(TargetError, match="Did you mean 'age'") as caught:
-        check_column(columns(dataset), "Agee", what="group")
+        check_columns(columns(dataset), {"group": "Agee"})
     assert caught.value.code == "unknown_group"
     with pytest.raises(TargetError, match="The columns are 'name', 'age' and 'city'"):
-        check_column(columns(dataset), "zzzzzz")
+        check_columns(columns(dataset), {"target": "zzzzzz"})
 
 
 # Storing

@@ -20,10 +20,10 @@ from trainable.dataset.find import Findings, find
 from trainable.dataset.read import ARCHIVES, Part, finish, read_file
 from trainable.dataset.source import FileInfo, name_some
 from trainable.dataset.store import store
-from trainable.dataset.table import parquet_digest
+from trainable.dataset.table import parquet_digest, stored_columns
 from trainable.errors import DataError, TargetError, nearest
 
-__all__ = ["Data", "Dataset", "Original", "check_column", "load", "store"]
+__all__ = ["Data", "Dataset", "Original", "check_columns", "load", "store", "stored_columns"]
 
 AnyPath = str | os.PathLike[str]
 Data = AnyPath | Sequence[AnyPath] | pd.DataFrame | Mapping[str, pd.DataFrame]
@@ -78,23 +78,24 @@ def load(data: Data, *, limits: Limits | None = None) -> Dataset:
     return _dataset(frame, parts, notes, name=_name(paths), originals=_originals(findings, parts))
 
 
-def check_column(columns: Sequence[str], name: str, what: str = "target") -> None:
-    """Make sure that a column exists.
+def check_columns(columns: Sequence[str], wanted: Mapping[str, str | None]) -> None:
+    """Make sure that columns exist.
 
     Args:
         columns: The columns of the table.
-        name: Name of the column.
-        what: What the column is for: `target`, `group` or `time`.
+        wanted: Names, by what they are for: `target`, `group` or `time`; None where none is named.
 
     Raises:
-        TargetError: It does not; the message names the nearest one.
+        TargetError: One does not; the message names the nearest one.
     """
-    if name in columns:
-        return
-    hint = nearest(name, columns).strip() or f"The columns are {name_some(list(columns), 8)}."
-    raise TargetError(
-        f"There is no column {name!r} for {what}=.", remedy=hint, code=f"unknown_{what}"
-    )
+    for what, name in wanted.items():
+        if name is not None and name not in columns:
+            hint = nearest(name, columns).strip()
+            raise TargetError(
+                f"There is no column {name!r} for {what}=.",
+                remedy=hint or f"The columns are {name_some(list(columns), 8)}.",
+                code=f"unknown_{what}",
+            )
 
 
 def _checked(data: object) -> list[AnyPath]:

@@ -37,6 +37,11 @@ def unique_names(labels: Iterable[object]) -> list[str]:
     return names
 
 
+def stored_columns(folder: Path) -> list[str]:
+    """Return the columns of the table that `store` wrote into `folder`."""
+    return list(pq.read_schema(folder / "raw.parquet").names)
+
+
 def tidy(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return the table in canonical form, and a sentence for each thing that was changed."""
     frame, notes = _keep_index(frame)

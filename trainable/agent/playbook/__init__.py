@@ -76,13 +76,13 @@ def read_next(text: str) -> dict[str, Any]:
 def _failure(stage: Stage, name: str, result: StepResult) -> StageFailed:
     if result.timed_out:
         return StageFailed(
-            f"The playbook's {stage.title} step {name!r} took too long.",
+            f"The playbook's {stage.label} step {name!r} took too long.",
             remedy="Run the stage again with a higher timeout, or with fewer rows.",
             code="timeout",
         )
     lines = [line for line in result.text.splitlines() if line.strip()]
     return StageFailed(
-        f"The playbook's {stage.title} step {name!r} failed: {lines[-1] if lines else 'no output'}",
+        f"The playbook's {stage.label} step {name!r} failed: {lines[-1] if lines else 'no output'}",
         remedy="The step's output says where; mend the data or name the target, then run again.",
         code="step_failed",
     )

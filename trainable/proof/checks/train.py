@@ -154,7 +154,7 @@ def predict_clean(raw, prepared):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
             given, out = Path(folder) / "rows.pkl", Path(folder) / "answer.pkl"
             rows.to_pickle(given)
-            command = [sys.executable, "-W", "ignore", "-c", CLEAN, str(given), str(out)]
+            command = [sys.executable, "-B", "-W", "ignore", "-c", CLEAN, str(given), str(out)]
             try:
                 done = subprocess.run(
                     command, capture_output=True, text=True, timeout=300, check=False

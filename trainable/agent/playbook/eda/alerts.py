@@ -1,4 +1,4 @@
-"""Weigh all findings by severity, and advise what Prep should leave out."""
+"""Weigh all findings by severity. Say which columns Prep should leave out."""
 
 import json
 import time

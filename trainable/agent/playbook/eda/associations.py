@@ -1,4 +1,4 @@
-"""Measure how strongly each pair of columns is related, whatever their types."""
+"""Measure how pairs of columns are related. Columns may be of any type."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Find repeated rows, contradicting labels, columns that copy each other, and gaps."""
+"""Find repeated or contradicting rows and gaps. Columns that copy each other count too."""
 
 import json
 import time

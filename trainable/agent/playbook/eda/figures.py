@@ -1,4 +1,4 @@
-"""Draw the columns: gaps, target, distributions by target, levels, outliers."""
+"""Draw the columns. Gaps, the target, distributions by target, levels and outliers."""
 
 import json
 import time

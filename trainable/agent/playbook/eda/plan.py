@@ -1,4 +1,4 @@
-"""Turn the findings into a plan: one row for each decision that Prep has to take."""
+"""Turn the findings into a plan. One row for each decision that Prep has to take."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Read every row, infer what each column is, and describe it in numbers."""
+"""Read every row and describe every column. Each gets a role, in words and numbers."""
 
 import json
 import math

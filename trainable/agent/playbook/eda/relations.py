@@ -1,4 +1,4 @@
-"""Draw the relations: signal, associations, the strongest pair, time, and the planned split."""
+"""Draw the relations. Signal, associations, the strongest pair, time and the planned split."""
 
 import json
 import time

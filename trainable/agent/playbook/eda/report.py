@@ -1,4 +1,4 @@
-"""Write the report: what the data is, what is wrong with it, and what Prep should do."""
+"""Write the report. What the data is, what is wrong with it, and what Prep should do."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Score every feature alone against the target, by cross-validation, and name possible leaks."""
+"""Score every feature alone on the target. Cross-validated; possible leaks are named."""
 
 import json
 import math

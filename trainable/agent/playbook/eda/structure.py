@@ -1,4 +1,4 @@
-"""Look for repeated subjects and for a time order: both decide how rows may be split."""
+"""Look for repeated subjects or a time order. Both decide how rows may be split."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Settle what shall be predicted, and whether that is classification or regression."""
+"""Settle what to predict. A column, and whether it means classification or regression."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Check the prepared data the way a skeptical colleague would."""
+"""Check the prepared data like a skeptic. Overlaps, gaps, drift, what gives the target away."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""Decide what happens to every column: what is dropped, filled, encoded; by train rows only."""
+"""Decide what happens to every column. What is dropped, filled, encoded; by train rows only."""
 
 import json
 import re

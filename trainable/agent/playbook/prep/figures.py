@@ -1,4 +1,4 @@
-"""Draw what the preparation did to the data; each title says what the figure shows."""
+"""Draw what the preparation did. Each title says what the figure shows."""
 
 import json
 import sys

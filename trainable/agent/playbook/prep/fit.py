@@ -1,4 +1,4 @@
-"""Fit the pipeline on the train rows, apply it to all three splits, and describe the result."""
+"""Fit the pipeline on the train rows. It is applied to all three splits, and described."""
 
 import hashlib
 import importlib.metadata

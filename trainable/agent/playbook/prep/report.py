@@ -1,4 +1,4 @@
-"""Write the report: what was decided, why, and how far to trust it."""
+"""Write the report. What was decided, why, and how far to trust it."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Split the rows into train, validation and test before anything is learned from them."""
+"""Split the rows before anything is learned. Train, validation and test, 70/15/15."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The transformers of the pipeline: from a raw row to numbers, learning from train rows only.
+"""Write down the steps of the pipeline. They lead from a raw row to numbers.
 
 `prep_pipeline.pkl` needs this file beside it, and nothing but numpy, pandas and scikit-learn.
 """
