@@ -24,7 +24,8 @@ from trainable.events import (
 from trainable.home import Home
 from trainable.outputs import artifact_rows, dataset_meta, read_report
 from trainable.proof.validator import validate
-from trainable.sandbox.base import Box, BoxSpec, Limits, Sandbox
+from trainable.sandbox.base import Box, BoxSpec, Sandbox
+from trainable.sandbox.limits import Limits
 from trainable.stages import RunState, Stage
 from trainable.storage.lease import HEARTBEAT, Lease
 from trainable.storage.tables import SessionRow

@@ -17,8 +17,9 @@ from trainable.experiment import Experiment, register
 from trainable.home import Home, default_home
 from trainable.outputs import read_json, read_report
 from trainable.runs import Run, follow
-from trainable.sandbox.base import Limits, Sandbox
+from trainable.sandbox.base import Sandbox
 from trainable.sandbox.choose import choose_sandbox
+from trainable.sandbox.limits import Limits
 from trainable.stages import Stage, parse_stage
 from trainable.storage.tables import SessionRow
 
@@ -95,10 +96,9 @@ class Session:
             agent: `"auto"`, `"playbook"`, or an object (see `trainable.agent.base.Agent`).
             sandbox: `"auto"`, `"local"`, or an object.
             gpu: For sandboxes that have one; refused by the local one.
-            limits: What a step may use of memory, processors, processes and disk; more than that
-                ends the step alone.
-            isolation: A level of the local sandbox, by default the best that works here. `"none"`
-                lets code that a model wrote run without walls.
+            limits: What a step may use of the machine; more than that ends the step alone.
+            isolation: The walls to use, by default the best that work here. `"none"` lets code
+                that a model wrote run without any.
             timeout: Seconds that one step may take.
             max_turns: Steps that an agent may take in a stage.
             home: Where to keep everything; by default what `TRAINABLE_HOME` names.

@@ -26,8 +26,9 @@ from tests.support.attacks import ATTACKS, BITING, FLAWLESS, PRELUDE, PROCESSES,
 from trainable.errors import TrainableError
 from trainable.outputs import artifact_rows, read_report
 from trainable.sandbox import confine
-from trainable.sandbox.base import BoxSpec, Changed, CodeResult, Limits, Output, Record
+from trainable.sandbox.base import BoxSpec, Changed, CodeResult, Output, Record
 from trainable.sandbox.isolation import LEVELS, probe
+from trainable.sandbox.limits import Limits
 from trainable.sandbox.local import LocalSandbox
 from trainable.stages import Stage
 from trainable.storage.directory import DirectoryVolume

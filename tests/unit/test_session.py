@@ -18,8 +18,8 @@ from trainable.errors import (
     UnavailableError,
     UnknownStageError,
 )
-from trainable.sandbox.base import Limits
 from trainable.sandbox.isolation import LEVELS
+from trainable.sandbox.limits import Limits
 from trainable.sandbox.local import LocalSandbox
 from trainable.testing.agent import ScriptedAgent
 

@@ -1,13 +1,12 @@
 """What a sandbox must be able to do; `trainable.testing` holds the suite that every one passes."""
 
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from trainable.errors import InputError
+from trainable.sandbox.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -58,46 +57,6 @@ class CodeResult:
     def timed_out(self) -> bool:
         """Whether it ran longer than it was given."""
         return self.limit == "wall"
-
-
-def _most_of_memory() -> int:
-    """Return three quarters of this machine's memory in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
-
-
-def _processes() -> int:
-    """Return room for a few pools of threads on each core."""
-    return 512 + 64 * (os.cpu_count() or 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What one step may use, summed over all its processes; more than that ends the step alone.
-
-    Sizes are in bytes, times in seconds.
-    """
-
-    wall: float | None = None
-    """Time; None for what the call allows anyway."""
-    cpu: float | None = None
-    """Time of processors; None for no limit."""
-    memory: int = field(default_factory=_most_of_memory)
-    """Memory, files in `/tmp` and `/dev/shm` included; looked at every tenth of a second."""
-    processes: int = field(default_factory=_processes)
-    """Processes and threads."""
-    disk: int = 20 << 30
-    """All files of the stage together."""
-    file_size: int = 8 << 30
-    """A single file."""
-    inodes: int = 100_000
-    """Files and folders of the stage."""
-    output: int = 256 << 20
-    """What is printed and logged."""
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None and not value > 0:
-                raise InputError(f"The limit {name}={value!r} is not above zero.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,7 +89,7 @@ class Confinement:
         """Prepare.
 
         Args:
-            config: `limits` (see `trainable.sandbox.base.Limits`), `filter` (whether to filter
+            config: `limits` (see `trainable.sandbox.limits.Limits`), `filter` (whether to filter
                 system calls) and `landlock`: None, or the paths to `read` and to `write`.
         """
         self._limits: dict[str, float] = config["limits"]

@@ -26,9 +26,10 @@ from typing import Any
 import trainable.sdk
 from trainable.errors import SandboxError
 from trainable.sandbox import driver
-from trainable.sandbox.base import BoxInfo, BoxSpec, Changed, CodeResult, Output, Push, Record
+from trainable.sandbox.base import BoxInfo, BoxSpec, Changed, CodeResult, Output, Push
 from trainable.sandbox.isolation import choose_level
 from trainable.sandbox.launch import Walls
+from trainable.sandbox.records import read_records
 from trainable.settings import machine_environment
 
 STACK = (
@@ -40,8 +41,6 @@ STACK = (
 )
 """Imported before the first step; anything else is imported by the step that needs it."""
 FRAME_LIMIT = 1 << 20
-NEXT_CALL = "\nm"
-"""What separates two calls of `log` in the record lines of `trainable.sdk`."""
 KILL_SECONDS = 4.0
 """How long the driver may take to end a step before it is killed itself."""
 LOG_BYTES = 500
@@ -214,7 +213,7 @@ class LocalBox:
                 case "e":
                     await push(Output("stderr", frame["d"]))
                 case "r":
-                    for record in _records(frame["d"]):
+                    for record in read_records(frame["d"]):
                         await push(record)
                 case "f":
                     await push(Changed(frame["d"], frame["size"]))
@@ -308,29 +307,6 @@ def _environment(folder: Path) -> dict[str, str]:
             "LOKY_MAX_CPU_COUNT": threads,
         }
     )
-
-
-def _records(lines: str) -> list[Record]:
-    """Return the records in whole lines; what is no record is left out."""
-    if lines.startswith("m") and "\nc" not in lines:
-        with contextlib.suppress(ValueError, RecursionError):  # the usual case, in one go
-            return [Record("metrics", _loads(f"[{lines[1:-1].replace(NEXT_CALL, ',')}]"))]
-    found: list[Record] = []
-    for line in lines.splitlines():
-        with contextlib.suppress(ValueError, RecursionError):
-            if line.startswith("m"):
-                found.append(Record("metrics", [_loads(line[1:])]))
-            elif line.startswith("c"):
-                found.append(Record("charts", _loads(line[1:])))
-    return found
-
-
-def _loads(text: str) -> Any:
-    """Return what the JSON says, without halves of surrogate pairs, which no file can hold."""
-    found = json.loads(text)
-    if "\\ud" not in text and "\\uD" not in text:
-        return found
-    return json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 async def _discard(_: object) -> None:

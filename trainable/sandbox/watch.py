@@ -28,7 +28,7 @@ class Watch:
         """Start to watch.
 
         Args:
-            config: `limits` (see `trainable.sandbox.base.Limits`), `folders` on a disk that the
+            config: `limits` (see `trainable.sandbox.limits.Limits`), `folders` on a disk that the
                 step may write to, and `temporary`, mount points in memory with their own size.
         """
         self._limits: dict[str, float] = config["limits"]
