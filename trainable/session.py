@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +11,16 @@ from trainable.agent.choose import choose_agent
 from trainable.artifacts import Artifact
 from trainable.drive import Plan
 from trainable.errors import InputError, NotFoundError
-from trainable.events import Event, UnknownEvent, Usage, ValidationResult
+from trainable.events import Event, SandboxStarted, UnknownEvent, Usage, ValidationResult
 from trainable.experiment import Experiment, register
 from trainable.home import Home, default_home
+from trainable.message import Message
 from trainable.outputs import read_json, read_report
 from trainable.runs import Run, follow
 from trainable.sandbox.base import Sandbox
 from trainable.sandbox.choose import choose_sandbox
 from trainable.sandbox.limits import Limits
+from trainable.sandbox.local import LocalSandbox
 from trainable.stages import Stage, parse_stage
 from trainable.storage.tables import SessionRow
 
@@ -30,17 +31,6 @@ if TYPE_CHECKING:
 
 TASKS = ("classification", "regression")
 SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """One line of the conversation."""
-
-    role: str
-    """`user`, `assistant`, `tool` or `system`."""
-    text: str
-    stage: Stage | None
-    time: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +218,12 @@ class Session:
         )
 
     @property
+    def sandbox(self) -> SandboxStarted | None:
+        """Where the last run's code ran: how it was isolated, and what that does not guard."""
+        found = self._home.database.events_of(self.id, SandboxStarted)
+        return found[-1] if found else None
+
+    @property
     def score(self) -> Score | None:
         """The final model's score on the test set; None before Train is done."""
         found = read_json(self._home.volume, f"sessions/{self.id}/train/data/metadata.json")
@@ -265,6 +261,8 @@ class Session:
         row = self._row()
         worker, why = choose_agent(agent or self._agent)
         sandbox, where = self._chosen_sandbox()
+        if isinstance(sandbox, LocalSandbox):
+            where = sandbox.describe(trusted=worker.trusted)
         brief = Brief(
             stage=stage,
             target=row.target,

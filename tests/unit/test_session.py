@@ -272,10 +272,14 @@ def test_untrusted_agents_run_behind_walls_unless_told_otherwise():
     levels: list[str] = []
     for isolation in (None, "none"):
         run = trainable.Session(FRAME, agent=agent, isolation=isolation).run("eda")
-        levels += [event.isolation for event in run if event.type == "sandbox_started"]
+        started, *others = run
+        levels += [event.isolation for event in others if event.type == "sandbox_started"]
+        assert ("without isolation" if isolation else levels[-1]) in started.reason
         assert agent.results[-1].text == "hello\n"
     assert levels[0] in LEVELS
     assert levels[1] == "none"
+    box = trainable.Session.load().sandbox
+    assert box is not None and box.isolation == "none" and "network" in box.missing
 
 
 def test_a_limit_of_the_session_ends_a_step_and_is_named():

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import trainable.sdk
-from trainable.errors import SandboxError
+from trainable.errors import IsolationUnavailable, SandboxError
 from trainable.sandbox import driver
 from trainable.sandbox.base import BoxInfo, BoxSpec, Changed, CodeResult, Output, Push
 from trainable.sandbox.isolation import choose_level
@@ -69,6 +69,17 @@ class LocalSandbox:
         self._isolation = isolation
         self._cache = cache
         self._preload = preload
+
+    def describe(self, *, trusted: bool) -> str:
+        """Return a sentence on where code will run, and how isolated."""
+        try:
+            level, found = choose_level(self._isolation, trusted=trusted)
+        except IsolationUnavailable:  # said again, with the reasons, when a box is opened
+            return "Code cannot run here: no isolation works."
+        if level == "none":
+            return "Code runs on this machine, without isolation."
+        lacks = f", which does not guard {' and '.join(found.missing)}" if found.missing else ""
+        return f"Code runs on this machine, isolated by {level}{lacks}."
 
     @asynccontextmanager
     async def open(self, spec: BoxSpec) -> AsyncGenerator["LocalBox"]:
