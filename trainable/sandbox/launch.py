@@ -77,6 +77,8 @@ class Walls:
         if _of_volume(self._spec.workdir):
             root = str(self._spec.workdir.absolute().parents[2])
             translated["TRAINABLE_DATA"] = DATA if self.mapped else root
+        if self.level == "landlock":  # joblib would list /dev/shm, which everybody's files are in
+            translated["JOBLIB_TEMP_FOLDER"] = str(self._folder / "tmp")
         return translated
 
     def share_files(self) -> None:
