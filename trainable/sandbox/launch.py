@@ -29,6 +29,7 @@ SHARED_PLACES = {"/", "/etc", "/home", "/mnt", "/opt", "/root", "/srv", "/tmp", 
 DATA = "/data"
 SDK, HOME, TEMPORARY = "/opt/trainable", "/home/user", ("/tmp", "/dev/shm")
 OF_VOLUME = re.compile(r"/((?:sessions/[^/]+/(?:eda|prep|train)|datasets/[^/]+)(?:/.*)?)$")
+NO_PSUTIL = 'raise ImportError("psutil needs /proc, which this sandbox does not show")\n'
 USERS = range(61_000, 65_000)
 """User ids that boxes get when the host is root; nobody else's on usual systems."""
 
@@ -182,7 +183,9 @@ class Walls:
         return [*command, "--remount-ro", "/dev", "--remount-ro", "/"]
 
     def write_files(self) -> None:
-        """Write into the box's folder what bubblewrap takes from files."""
+        """Write into the box's folder what the level takes from files."""
+        if self.level == "landlock":  # joblib's workers use it if it is there, and then fail
+            (self._folder / "sdk/psutil.py").write_text(NO_PSUTIL)
         if self.level == "bubblewrap":
             for path, text in _etc(os.getuid() if self._user is None else self._user).items():
                 place = Path(f"{self._folder}/sdk{path}")
