@@ -95,7 +95,8 @@ class Confinement:
         """
         self._limits: dict[str, float] = config["limits"]
         self._landlock = config["landlock"] and _ruleset(**config["landlock"])
-        self._fork_limit = _processes_of_user() if self._landlock else 0
+        apart = config["filter"] and self._landlock is None  # only then are users counted apart
+        self._fork_limit = 0 if apart else _processes_of_user()
         program = _filter(bare=self._landlock is None) if config["filter"] else b""
         self._program = ctypes.create_string_buffer(program, len(program))
 
