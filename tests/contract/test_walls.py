@@ -196,3 +196,11 @@ async def test_two_hundred_boxes_leave_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     await assert_nothing_is_left(tmp_path, monkeypatch, 200)
+
+
+async def test_a_script_of_the_library_does_not_import_what_the_stage_left(tmp_path: Path):
+    (tmp_path / "colorsys.py").write_text("print('planted')")
+    code = "import colorsys\nassert hasattr(colorsys, 'hls_to_rgb') == ('package' in __file__)"
+    async with LocalSandbox(preload=()).open(BoxSpec(workdir=tmp_path, trusted=True)) as box:
+        assert (await run_in(box, code, tmp_path)).exit_code == 0
+        assert (await run_in(box, code, tmp_path.parent / "package")).exit_code == 0

@@ -182,9 +182,8 @@ class Target:
                 await asyncio.to_thread(self.read_as_host)
             self.judge(await step)
             if attack.limit not in LEAVES_FULL:
-                after = "print('usable')"
-                again = await box.run_code(after, script=script, timeout=20, push=self.push)
-                if again.exit_code or again.restarted:
+                again = await box.run_code(attack.then, script=script, timeout=20, push=self.push)
+                if again.exit_code or again.restarted or "BREACH" in self.text():
                     self.problems.append(f"the next step: {again}")
         await asyncio.to_thread(self.read_as_host)
         self.problems += [f"left: {command}" for command in self.left()]

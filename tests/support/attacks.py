@@ -37,6 +37,8 @@ class Attack:
     prints: str | None = None
     """What it has to print; None for HELD, unless a limit ends it."""
     exit_code: int | None = None
+    then: str = "print('usable')"
+    """What runs after it in the same box, and must be none the worse for it."""
     timeout: float = 30.0
     slow: bool = False
     """Whether it is left out of the short form."""
@@ -511,7 +513,22 @@ time.sleep(600)""",
         limit="output",
     ),
 )
+PLANT = """
+import site
+for folder in {site.getusersitepackages(), os.path.expanduser("~"), os.path.expanduser("~/.local")}:
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, exist_ok=True)
+        for name in ("usercustomize.py", "sitecustomize.py", "json.py", "x.pth", "numpy.py"):
+            open(f"{folder}/{name}", "w").write("import sys; print('BREACH planted')\\n")
+open("matplotlibrc", "w").write("backend: module://planted")
+held()"""
 RECORDS = (
+    Attack(
+        name="plant-modules-for-later",
+        code=PLANT,
+        then="import json, subprocess, sys\n"
+        "subprocess.run([sys.executable, '-P', '-c', 'import json, numpy'], check=True)",
+    ),
     Attack(
         name="forge-by-printing",
         code="""

@@ -334,12 +334,12 @@ def _become_step(code: str, script: str, writes: tuple[int, ...], confinement: A
 
 
 def _run_main(code: str, script: str) -> int:
-    main = types.ModuleType("__main__")
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
     main.__file__ = script
-    sys.modules["__main__"] = main
-    sys.argv = [script]
+    sys.argv, here = [script], Path.cwd()
     sys.dont_write_bytecode = True  # modules of the stage would leave compiled files beside them
-    sys.path.insert(1, str(Path.cwd()))  # after the folder of the SDK
+    # After the folder of the SDK, and for scripts of the stage only: checks do not trust it.
+    sys.path[1:1] = [str(here)] if here in Path(script).resolve().parents else []
     try:
         linecache.cache[script] = (len(code), None, code.splitlines(keepends=True), script)
         exec(compile(code, script, "exec"), main.__dict__)  # noqa: S102  # its whole purpose

@@ -299,7 +299,10 @@ async def _start(walls: Walls, spec: BoxSpec, folder: Path, preload: tuple[str, 
 
 def _environment(folder: Path) -> dict[str, str]:
     threads = str(os.cpu_count() or 1)
-    user_site = {"PYTHONUSERBASE": site.getuserbase()} if site.ENABLE_USER_SITE else {}
+    # Never the one below HOME, where code may write what later interpreters would run.
+    user_site = {"PYTHONNOUSERSITE": "1"}
+    if site.ENABLE_USER_SITE:
+        user_site = {"PYTHONUSERBASE": site.getuserbase()}
     return (
         machine_environment()
         | user_site
