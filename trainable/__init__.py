@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from trainable.errors import RunCancelled, StageFailed, TrainableError
     from trainable.experiment import Experiment
     from trainable.runs import Run, StageResult
+    from trainable.sandbox.limits import Limits
     from trainable.sdk import configure_dashboard, log, read_raw
     from trainable.session import Score, Session
     from trainable.stages import Stage
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Artifact",
     "Experiment",
+    "Limits",
     "Run",
     "RunCancelled",
     "Score",
@@ -42,6 +44,7 @@ __all__ = [
 _MODULES = {
     "Artifact": "artifacts",
     "Experiment": "experiment",
+    "Limits": "sandbox.limits",
     "Run": "runs",
     "RunCancelled": "errors",
     "Score": "session",

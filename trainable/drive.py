@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainable.agent.base import Agent, Brief
@@ -25,6 +25,7 @@ from trainable.home import Home
 from trainable.outputs import artifact_rows, dataset_meta, read_report
 from trainable.proof.validator import validate
 from trainable.sandbox.base import Box, BoxSpec, Sandbox
+from trainable.sandbox.limits import Limits
 from trainable.stages import RunState, Stage
 from trainable.storage.lease import HEARTBEAT, Lease
 from trainable.storage.tables import SessionRow
@@ -46,6 +47,8 @@ class Plan:
     sandbox: Sandbox
     timeout: float
     """Seconds that one step may take."""
+    limits: Limits = field(default_factory=Limits)
+    """What else one step may use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +111,7 @@ class Drive:
             readonly=(dataset, *earlier[: list(Stage).index(self._stage)]),
             env={"TRAINABLE_DATASET": str(dataset)},
             trusted=plan.agent.trusted,
+            limits=plan.limits,
         )
         async with plan.sandbox.open(spec) as box:
             await self._announce(box)

@@ -82,9 +82,10 @@ class Explorer:
             SandboxError: The sandbox failed.
         """
         _check(sql, limit, timeout)
-        tables, folder = await asyncio.to_thread(self._prepare, sql, limit)
+        tables, folder = await asyncio.to_thread(self._prepare)
+        text = sql.encode("utf-8", "replace").decode()  # no halves of surrogate pairs
         try:
-            text, result = await self._run(tables, folder, timeout)
+            text, result = await self._run({"sql": text, "limit": limit}, tables, folder, timeout)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         if result.timed_out:
@@ -95,18 +96,14 @@ class Explorer:
             )
         return _frame(_parse(text, result), tables)
 
-    def _prepare(self, sql: str, limit: int) -> tuple[dict[str, Path], Path]:
+    def _prepare(self) -> tuple[dict[str, Path], Path]:
         tables = {name: path for name, path in self._tables.items() if path.is_file()}
         self._workdir.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="query-", dir=self._workdir)).absolute()
-        text = sql.encode("utf-8", "replace").decode()  # no halves of surrogate pairs
-        paths = {name: str(path) for name, path in tables.items()}
-        request = json.dumps({"sql": text, "tables": paths, "limit": limit})
-        (folder / "request.json").write_text(request, "utf-8")
         return tables, folder
 
     async def _run(
-        self, tables: Mapping[str, Path], folder: Path, timeout: float
+        self, request: dict[str, Any], tables: Mapping[str, Path], folder: Path, timeout: float
     ) -> tuple[str, CodeResult]:
         printed: list[str] = []
         left = _MOST_CHARACTERS
@@ -125,6 +122,9 @@ class Explorer:
         )
         code = await asyncio.to_thread(_SCRIPT.read_text, "utf-8")
         async with self._sandbox.open(spec) as box:
+            paths = {name: box.inside(path) for name, path in tables.items()}
+            text = json.dumps(request | {"tables": paths})
+            await asyncio.to_thread((folder / "request.json").write_text, text, "utf-8")
             result = await box.run_code(code, script=_SCRIPT, timeout=timeout, push=push)
         return "".join(printed), result
 

@@ -2,8 +2,7 @@
 
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,16 @@ from trainable.agent.choose import choose_agent
 from trainable.artifacts import Artifact
 from trainable.drive import Plan
 from trainable.errors import InputError, NotFoundError
-from trainable.events import Event, UnknownEvent, Usage, ValidationResult
+from trainable.events import Event, SandboxStarted, UnknownEvent, Usage, ValidationResult
 from trainable.experiment import Experiment, register
 from trainable.home import Home, default_home
+from trainable.message import Message
 from trainable.outputs import read_json, read_report
 from trainable.runs import Run, follow
 from trainable.sandbox.base import Sandbox
 from trainable.sandbox.choose import choose_sandbox
+from trainable.sandbox.limits import Limits
+from trainable.sandbox.local import LocalSandbox
 from trainable.stages import Stage, parse_stage
 from trainable.storage.tables import SessionRow
 
@@ -29,17 +31,6 @@ if TYPE_CHECKING:
 
 TASKS = ("classification", "regression")
 SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """One line of the conversation."""
-
-    role: str
-    """`user`, `assistant`, `tool` or `system`."""
-    text: str
-    stage: Stage | None
-    time: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +64,7 @@ class Session:
         agent: "Agent | str" = "auto",
         sandbox: "Sandbox | str" = "auto",
         gpu: str | None = None,
+        limits: Limits | None = None,
         isolation: str | None = None,
         timeout: float = 600,
         max_turns: int = 30,
@@ -94,7 +86,9 @@ class Session:
             agent: `"auto"`, `"playbook"`, or an object (see `trainable.agent.base.Agent`).
             sandbox: `"auto"`, `"local"`, or an object.
             gpu: For sandboxes that have one; refused by the local one.
-            isolation: `"none"` lets code that a model wrote run without walls.
+            limits: What a step may use of the machine; more than that ends the step alone.
+            isolation: The walls to use, by default the best that work here. `"none"` lets code
+                that a model wrote run without any.
             timeout: Seconds that one step may take.
             max_turns: Steps that an agent may take in a stage.
             home: Where to keep everything; by default what `TRAINABLE_HOME` names.
@@ -136,6 +130,7 @@ class Session:
                 "sandbox": sandbox if isinstance(sandbox, str) else "auto",
                 "timeout": timeout,
                 "max_turns": max_turns,
+                "limits": {} if limits is None else asdict(limits),
             },
         )
         self.id = row.id
@@ -223,6 +218,12 @@ class Session:
         )
 
     @property
+    def sandbox(self) -> SandboxStarted | None:
+        """Where the last run's code ran: how it was isolated, and what that does not guard."""
+        found = self._home.database.events_of(self.id, SandboxStarted)
+        return found[-1] if found else None
+
+    @property
     def score(self) -> Score | None:
         """The final model's score on the test set; None before Train is done."""
         found = read_json(self._home.volume, f"sessions/{self.id}/train/data/metadata.json")
@@ -260,6 +261,8 @@ class Session:
         row = self._row()
         worker, why = choose_agent(agent or self._agent)
         sandbox, where = self._chosen_sandbox()
+        if isinstance(sandbox, LocalSandbox):
+            where = sandbox.describe(trusted=worker.trusted)
         brief = Brief(
             stage=stage,
             target=row.target,
@@ -273,7 +276,12 @@ class Session:
             max_turns=row.options["max_turns"],
         )
         plan = Plan(
-            session=row, brief=brief, agent=worker, sandbox=sandbox, timeout=row.options["timeout"]
+            session=row,
+            brief=brief,
+            agent=worker,
+            sandbox=sandbox,
+            timeout=row.options["timeout"],
+            limits=Limits(**row.options.get("limits", {})),
         )
         return Run(self._home, plan, reason=f"{why} {where}")
 

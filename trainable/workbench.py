@@ -7,7 +7,15 @@ from pathlib import Path
 
 from trainable.agent.base import StepResult
 from trainable.errors import StageFailed
-from trainable.events import AgentMessage, Event, FileCreated, ToolEnd, ToolInput, ToolStart
+from trainable.events import (
+    AgentMessage,
+    Event,
+    FileCreated,
+    Notice,
+    ToolEnd,
+    ToolInput,
+    ToolStart,
+)
 from trainable.sandbox.base import Box, Changed
 from trainable.stages import Stage
 from trainable.storage.directory import DirectoryVolume
@@ -78,8 +86,16 @@ class SandboxBench:
                 code, script=path, timeout=self._timeout, push=stream.push
             )
         text = stream.text()
-        if result.timed_out:
-            text += f"\n[stopped: the step took longer than {self._timeout:g} seconds]"
+        if result.limit is not None:
+            text += f"\n[stopped: {self._why_stopped(result.limit)}]"
+        if result.restarted is not None:
+            await self._emit(
+                Notice(
+                    code="driver_restarted",
+                    text=f"The process that runs the steps died ({result.restarted}).",
+                    remedy="A new one has taken its place; files are as they were.",
+                )
+            )
         await self._emit(
             ToolEnd(
                 output=text,
@@ -88,7 +104,7 @@ class SandboxBench:
                 timed_out=result.timed_out,
             )
         )
-        self._check_progress(code, text.replace(str(path), ""), result.exit_code)
+        self._check_progress(code, text.replace(path.name, ""), result.exit_code)
         images = tuple(file for file in stream.files if file.endswith((".png", ".jpg")))
         return StepResult(
             text=text, exit_code=result.exit_code, timed_out=result.timed_out, images=images
@@ -100,6 +116,13 @@ class SandboxBench:
         self._known.add(path)
         name = change.path.rpartition("/")[2]
         return FileCreated(path=path, name=name, size=change.size, changed=again)
+
+    def _why_stopped(self, limit: str) -> str:
+        most = self._box.info.limits
+        if limit == "wall":
+            seconds = min(self._timeout, most.get("wall", self._timeout))
+            return f"the step took longer than {seconds:g} seconds"
+        return f"the step went over the limit {limit} of {most.get(limit, 0):,.0f}"
 
     def _check_turns(self) -> None:
         if self._turns_left == 0:

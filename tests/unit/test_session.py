@@ -10,7 +10,6 @@ import pytest
 import trainable
 from trainable.errors import (
     InputError,
-    IsolationUnavailable,
     NotFoundError,
     SessionBusyError,
     StageFailed,
@@ -19,6 +18,8 @@ from trainable.errors import (
     UnavailableError,
     UnknownStageError,
 )
+from trainable.sandbox.isolation import LEVELS
+from trainable.sandbox.limits import Limits
 from trainable.sandbox.local import LocalSandbox
 from trainable.testing.agent import ScriptedAgent
 
@@ -28,8 +29,8 @@ FOREVER = "import os, time\nprint('pid', os.getpid(), flush=True)\ntime.sleep(60
 
 
 def cold() -> LocalSandbox:
-    """Return a sandbox that starts at once, for code that needs no data-science stack."""
-    return LocalSandbox(preload=())
+    """Return a sandbox that starts at once and in which process ids are those of this machine."""
+    return LocalSandbox(preload=(), isolation="none")
 
 
 def make(*codes: str, **options: object) -> trainable.Session:
@@ -266,13 +267,31 @@ def test_bad_arguments_are_refused_at_construction(options, error, text):
     assert trainable.sessions() == []
 
 
-def test_untrusted_agents_need_isolation():
+def test_untrusted_agents_run_behind_walls_unless_told_otherwise():
     agent = ScriptedAgent([HELLO], trusted=False)
-    with pytest.raises(IsolationUnavailable):
-        trainable.Session(FRAME, agent=agent).run("eda").wait()
-    with pytest.raises(StageFailed, match="checks"):
-        trainable.Session(FRAME, agent=agent, isolation="none").run("eda").wait()
-    assert agent.results[0].text == "hello\n"
+    levels: list[str] = []
+    for isolation in (None, "none"):
+        run = trainable.Session(FRAME, agent=agent, isolation=isolation).run("eda")
+        started, *others = run
+        levels += [event.isolation for event in others if event.type == "sandbox_started"]
+        assert ("without isolation" if isolation else levels[-1]) in started.reason
+        assert agent.results[-1].text == "hello\n"
+    assert levels[0] in LEVELS
+    assert levels[1] == "none"
+    box = trainable.Session.load().sandbox
+    assert box is not None and box.isolation == "none" and "network" in box.missing
+
+
+def test_a_limit_of_the_session_ends_a_step_and_is_named():
+    agent = ScriptedAgent(["print('x' * 5000)", "print('on')"])
+    sandbox = LocalSandbox(preload=())
+    limits = Limits(output=1000)
+    session = trainable.Session(FRAME, agent=agent, sandbox=sandbox, limits=limits)
+    with pytest.raises(StageFailed, match="Step 1 failed"):
+        session.run("eda").wait()
+    assert "over the limit output of 1,000" in agent.results[0].text
+    with pytest.raises(InputError, match="memory"):
+        Limits(memory=0)
 
 
 def test_load_finds_sessions_by_prefix_and_latest():

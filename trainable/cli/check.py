@@ -15,6 +15,8 @@ from trainable.cli import probe
 from trainable.cli.text import clean_line, count, size_of, tilde
 from trainable.errors import SandboxError, TrainableError
 from trainable.sandbox.base import BoxInfo, BoxSpec, Changed, Output, Record, Sandbox
+from trainable.sandbox.isolation import LEVELS, REMEDY
+from trainable.sandbox.isolation import probe as probe_level
 from trainable.settings import Settings
 from trainable.storage.database import Database
 
@@ -87,6 +89,15 @@ def check_volume(settings: Settings) -> Check:
     return Check(check="Volume", state="ok", detail=detail)
 
 
+def check_isolation() -> Check:
+    """Put a program behind each kind of walls; one that holds is enough."""
+    reasons = {level: probe_level(level).reason for level in LEVELS}
+    detail = "; ".join(f"{level}: {reason or 'works'}" for level, reason in reasons.items())
+    if None in reasons.values():
+        return Check(check="Isolation", state="ok", detail=detail)
+    return Check(check="Isolation", state="warning", detail=detail, remedy=REMEDY)
+
+
 def check_sandbox(sandbox: Sandbox) -> Iterator[Check]:
     """Run a step, and look at how it is isolated and at the packages that it finds."""
     script = Path(probe.__file__)
@@ -100,8 +111,8 @@ def check_sandbox(sandbox: Sandbox) -> Iterator[Check]:
             check="Sandbox",
             state="warning",
             detail=f"{sandbox.name}, isolation {info.isolation}: a step ran, printed and logged",
-            remedy=f"It does not guard {_listed(info.missing)}, so it runs the built-in playbook "
-            "only.",
+            remedy=f"It does not guard {_listed(info.missing)}"
+            + (", so it runs the built-in playbook only." if info.isolation == "none" else "."),
         )
     else:
         detail = f"{sandbox.name}, isolation {info.isolation}: a step ran, printed and logged"

@@ -15,6 +15,7 @@ import trainable
 from trainable.cli.check import (
     Check,
     check_extras,
+    check_isolation,
     check_names,
     check_sandbox,
     check_store,
@@ -58,6 +59,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     yield from check_names(importlib.metadata.packages_distributions().get("trainable", []))
     yield check_store(settings)
     yield check_volume(settings)
+    yield check_isolation()
     yield from check_sandbox(LocalSandbox(cache=settings.root / "cache"))
     yield check_extras()
     for name in LATER:

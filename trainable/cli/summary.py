@@ -135,7 +135,9 @@ def _sandbox(stage: StageView) -> str:
     if box.isolation == "none":
         return f"{clean_line(box.backend)} sandbox: not isolated"
     network = [] if "network" in box.missing else ["no network"]
-    return f"{clean_line(box.backend)} sandbox: {', '.join([clean_line(box.isolation), *network])}"
+    lacks = [f"does not guard {' and '.join(map(clean_line, box.missing))}"] if box.missing else []
+    about = [clean_line(box.isolation), *network, *lacks]
+    return f"{clean_line(box.backend)} sandbox: {', '.join(about)}"
 
 
 def _kept(view: SessionView) -> str:

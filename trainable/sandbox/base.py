@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from trainable.sandbox.limits import Limits
+
 
 @dataclass(frozen=True)
 class Output:
@@ -46,7 +48,15 @@ class CodeResult:
     exit_code: int
     """As of the process; negative when a signal ended it."""
     seconds: float
-    timed_out: bool = False
+    limit: str | None = None
+    """The limit that ended it: a field of `Limits`, by its name."""
+    restarted: str | None = None
+    """Why the process that runs the code had to be started anew, in words; None when it was not."""
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it ran longer than it was given."""
+        return self.limit == "wall"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +73,7 @@ class BoxSpec:
     """Packages imported once, before the first step; None for what the sandbox usually does."""
     trusted: bool = False
     """Whether the code is part of Trainable and may run without isolation."""
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +95,18 @@ class Box(Protocol):
         """What kind of box this is."""
         ...
 
+    def inside(self, path: Path) -> str:
+        """Return where code in the box finds what the host calls `path`."""
+        ...
+
     async def run_code(self, code: str, *, script: Path, timeout: float, push: Push) -> CodeResult:
         """Run `code` as `__main__` in a fresh interpreter state; `script` is its `__file__`.
 
-        Everything that the code prints, logs or writes is handed to `push` before this returns,
-        the last lines of code that was killed included. Past `timeout` seconds the code and all
-        its descendants are killed, and the result says so.
+        `script` is a path of the host, as are those in the environment of the `BoxSpec`; the code
+        gets to see `inside(path)`. Everything that the code prints, logs or writes is handed to
+        `push` before this returns, the last lines of code that was killed included. Past `timeout`
+        seconds, or over another limit, the code and all its descendants are killed, and the result
+        says so.
         When this call is cancelled, they are killed before the cancellation leaves it.
 
         Raises:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from trainable.errors import InputError, UnavailableError, nearest
 from trainable.sandbox.base import Sandbox
+from trainable.sandbox.isolation import check_name
 from trainable.sandbox.local import LocalSandbox
 
 
@@ -16,11 +17,7 @@ def choose_sandbox(
         InputError: There is no such sandbox, or it cannot do what is asked.
         UnavailableError: There is one, but not here.
     """
-    if isolation not in (None, "none"):
-        raise InputError(
-            f"isolation={isolation!r} is not known.",
-            remedy='Leave it out, or pass isolation="none" to run without walls.',
-        )
+    check_name(isolation)
     match wanted:
         case "auto" | "local":
             if gpu is not None:

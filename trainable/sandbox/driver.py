@@ -1,17 +1,18 @@
 """Runs one stage's code: imports the data-science stack once, then forks for each step.
 
 Standard library only: the same file runs as a child process of the host and inside a container.
-It talks to the host in lines of JSON over the descriptor given as its first argument and never
-runs an OpenMP region itself, since children forked after one would hang.
+It never runs an OpenMP region itself, since children forked after one would hang.
 
-Host to driver: `{"run": code, "script": path, "timeout": seconds}` and `{"kill": true}`. Driver
-to host: `{"k": "ready", "failed": [...]}` once, then for a step any number of `o` (stdout), `e`
-(stderr), `r` (record lines) and `f` (changed file) frames and one `end`.
-When the host's end is closed, everything that was started is killed and the driver ends.
+Host and driver talk in lines of JSON over a descriptor. Host to driver: `{"run": code, "script":
+path, "timeout": seconds}` and `{"kill": true}`. Driver to host: `{"k": "ready", "failed": [...]}`
+once, then for a step any number of `o` (stdout), `e` (stderr), `r` (record lines) and `f` (changed
+file) frames and one `end`, which names the limit that ended the step. Limits other than time and
+output need `watch.py` and `confine.py`. When the host's end is closed, everything ends.
 """
 
 from __future__ import annotations
 
+import atexit
 import codecs
 import contextlib
 import ctypes
@@ -20,34 +21,28 @@ import importlib
 import json
 import linecache
 import os
+import runpy
 import selectors
 import signal
 import socket
 import sys
+import threading
 import time
+import traceback
 import types
 from pathlib import Path
 from typing import Any
 
-STACK = (
-    *("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "joblib", "lightgbm"),
-    *("matplotlib.pyplot", "sklearn.calibration", "sklearn.compose", "sklearn.ensemble"),
-    *("sklearn.feature_extraction.text", "sklearn.feature_selection", "sklearn.impute"),
-    *("sklearn.inspection", "sklearn.linear_model", "sklearn.model_selection"),
-    *("sklearn.pipeline", "sklearn.preprocessing"),
-)
-"""Imported before the first step; anything else is imported by the step that needs it."""
-CHUNK = 65536
+CHUNK, MAX_FILES = 65536, 10_000
 HIGH_WATER = 4 << 20
 """Bytes waiting for the host above which the step's output is not read any more."""
 RECORDS_FD = 200
 """Above what a program opens by itself, so that a closed one is not mistaken for a file."""
-NAP_SECONDS = 0.002
-"""Pause after output was read: it gathers in the pipe meanwhile, and costs a tenth to pass on."""
-WALK_SECONDS = 0.25
-MAX_FILES = 10_000
-GRACE_SECONDS = 2.0
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+NAP_SECONDS = 0.002  # after output was read: more gathers, and costs a tenth to pass on
+WALK_SECONDS, GRACE_SECONDS = 0.25, 2.0
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
+LIMIT_OF_SIGNAL = {-signal.SIGXCPU: "cpu", -signal.SIGXFSZ: "file_size"}
+OUT_OF_MEMORY = "!memory\n"  # what a step records when an allocation failed
 
 
 class Files:
@@ -61,9 +56,8 @@ class Files:
     def changed(self, settled_ns: int) -> list[tuple[str, int]]:
         """Return `(path, size)` of files written since the last call, `settled_ns` ago or more."""
         found: list[tuple[str, int]] = []
-        limit = time.time_ns() - settled_ns
         for path, size, modified in self._walk():
-            if self._seen.get(path) != (size, modified) and modified <= limit:
+            if self._seen.get(path) != (size, modified) and modified <= time.time_ns() - settled_ns:
                 self._seen[path] = (size, modified)
                 found.append((path, size))
         return sorted(found)
@@ -75,7 +69,8 @@ class Files:
             with contextlib.suppress(OSError), os.scandir(f"{self._root}/{folder}") as entries:
                 for entry in entries:
                     path = f"{folder}{entry.name}"
-                    if path == "scripts" or entry.name.startswith((".", "__pycache__")):
+                    hidden = path == "scripts" or entry.name.startswith((".", "__pycache__"))
+                    if hidden or not entry.name.isprintable() or "\\" in entry.name:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         todo.append(f"{path}/")
@@ -88,71 +83,74 @@ class Files:
 class Step:
     """One forked child and its pipes."""
 
-    def __init__(self, code: str, script: str, timeout: float) -> None:
+    def __init__(self, request: dict[str, Any], confinement: Any, watch: Any) -> None:
         self.started = time.monotonic()
-        self.deadline = self.started + timeout
-        self.timed_out = False
+        self.deadline = self.started + request["timeout"]
+        self.limit: str | None = None
+        self.printed = 0
         self.killed_at: float | None = None
         self.exit_code: int | None = None
         reads, writes = zip(*(os.pipe() for _ in range(3)), strict=True)
-        sys.stdout.flush()
+        if watch is not None:
+            watch.begin()
         self.pid = os.fork()
         if self.pid == 0:
-            _become_step(code, script, writes)
+            _become_step(request["run"], request["script"], writes, confinement)
         for descriptor in writes:
             os.close(descriptor)
         self.pipes = dict(zip(reads, "oer", strict=True))
-        self.decoders = {
-            descriptor: codecs.getincrementaldecoder("utf-8")("replace") for descriptor in reads
-        }
+        make = codecs.getincrementaldecoder("utf-8")
+        self.decoders = {descriptor: make("replace") for descriptor in reads}
         self.partial_record = ""
 
 
 class Driver:
     """The loop between the host and the current step."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, config: dict[str, Any]) -> None:
+        self._most_output = config["limits"]["output"]
+        self._watch = self._confinement = None
+        if parts := config["parts"]:
+            self._watch = runpy.run_path(parts["watch"])["Watch"](config)
+            self._confinement = runpy.run_path(parts["confine"])["Confinement"](config)
         self._channel = channel
         self._incoming, self._outgoing = b"", bytearray()
         self._step: Step | None = None
-        self._listening = False
-        self._nap = 0.0
+        self._listening, self._next_walk = False, 0.0
         self._files = Files(".")
-        self._next_walk = 0.0
         self._selector = selectors.DefaultSelector()
         wake_read, wake_write = os.pipe()
-        for descriptor in (wake_read, wake_write):
-            os.set_blocking(descriptor, False)
+        os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _wake_up)
         channel.setblocking(False)
         self._selector.register(channel, selectors.EVENT_READ, self._on_host)
-        self._selector.register(wake_read, selectors.EVENT_READ, _drain)
+        self._selector.register(wake_read, selectors.EVENT_READ, os.read)
 
     def serve(self, failed: list[str]) -> None:
         """Work until the host closes its end."""
         self._send(k="ready", failed=failed)
         while True:
-            time.sleep(self._nap)
-            self._nap = 0.0
             for key, mask in self._selector.select(self._wait_seconds()):
                 if mask & selectors.EVENT_WRITE:
                     self._flush()
                 if mask & selectors.EVENT_READ:
-                    key.data(key.fd)
+                    key.data(key.fd, CHUNK)
+            self._reap(self._step)
             if self._step is not None:
                 self._look_after(self._step)
 
     def _wait_seconds(self) -> float | None:
         if self._step is None:
             return None
-        running = self._step.killed_at is None
-        until = min(self._next_walk, self._step.deadline) if running else self._next_walk
-        return max(0.0, until - time.monotonic())
+        until = [self._next_walk]
+        if self._step.killed_at is None:
+            until += [self._step.deadline, *([self._watch.due] if self._watch else [])]
+        return max(0.0, min(until) - time.monotonic())
 
-    def _on_host(self, _: int) -> None:
+    def _on_host(self, _: int, size: int) -> None:
         try:
-            data = self._channel.recv(CHUNK)
+            data = self._channel.recv(size)
         except BlockingIOError:
             return
         except OSError:
@@ -164,29 +162,33 @@ class Driver:
         for line in lines:
             request = json.loads(line)
             if "run" in request:
-                self._start(Step(request["run"], request["script"], request["timeout"]))
+                self._start(request)
             elif self._step is not None:
                 self._kill(self._step)
 
-    def _start(self, step: Step) -> None:
-        self._step = step
-        self._next_walk = time.monotonic() + WALK_SECONDS
-        self._listening = False
+    def _start(self, request: dict[str, Any]) -> None:
+        self._step = Step(request, self._confinement, self._watch)
+        self._next_walk, self._listening = time.monotonic() + WALK_SECONDS, False
         self._listen_to_step(listen=True)
 
-    def _on_output(self, descriptor: int) -> None:
+    def _on_output(self, descriptor: int, size: int) -> None:
         step = self._step
         if step is None:
             return
-        data = os.read(descriptor, CHUNK)
-        self._nap = NAP_SECONDS
-        kind = step.pipes[descriptor]
+        data, kind = os.read(descriptor, size), step.pipes[descriptor]
+        step.printed += len(data)
+        if step.printed > self._most_output:
+            step.limit = step.limit or "output"
         text = step.decoders[descriptor].decode(data, final=not data)
         if kind == "r":
-            whole, _, step.partial_record = (step.partial_record + text).rpartition("\n")
+            whole, _, rest = (step.partial_record + text).rpartition("\n")
+            step.partial_record = rest[-CHUNK:]  # of a longer line something is left that is none
             text = whole and whole + "\n"
+            if OUT_OF_MEMORY in text:
+                step.limit = step.limit or "memory"
         if text:
             self._send(k=kind, d=text)
+            time.sleep(NAP_SECONDS)
         if not data:
             self._close(step, descriptor)
 
@@ -198,10 +200,10 @@ class Driver:
 
     def _look_after(self, step: Step) -> None:
         now = time.monotonic()
-        if now >= step.deadline and step.killed_at is None and step.exit_code is None:
-            step.timed_out = True
-            self._kill(step)
-        self._reap(step)
+        if step.killed_at is None and step.exit_code is None:
+            step.limit = self._limit_of(step, now)
+            if step.limit is not None:
+                self._kill(step)
         if now >= self._next_walk:
             self._report_files(settled_ns=100_000_000)
             self._next_walk = now + WALK_SECONDS
@@ -209,14 +211,20 @@ class Driver:
         if step.exit_code is not None and (not step.pipes or stuck):
             self._finish(step)
 
-    def _reap(self, step: Step) -> None:
+    def _limit_of(self, step: Step, now: float) -> str | None:
+        if now >= step.deadline:
+            return "wall"
+        return step.limit or (self._watch.exceeded() if self._watch else None)
+
+    def _reap(self, step: Step | None) -> None:
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                if pid == step.pid:
+                if step is not None and pid == step.pid:
                     step.exit_code = os.waitstatus_to_exitcode(status)
+                    step.limit = step.limit or LIMIT_OF_SIGNAL.get(step.exit_code)
                     self._kill(step)  # what the step left running
 
     def _kill(self, step: Step) -> None:
@@ -229,9 +237,11 @@ class Driver:
         for descriptor in list(step.pipes):
             self._close(step, descriptor)
         self._report_files(settled_ns=0)
-        seconds = time.monotonic() - step.started
-        self._step = None
-        self._send(k="end", code=step.exit_code, seconds=seconds, timed_out=step.timed_out)
+        if step.limit is None and self._watch:
+            step.limit = self._watch.look_at_disk()
+        code = step.exit_code or (-signal.SIGKILL if step.limit else 0)  # it came too late for it
+        self._step, seconds = None, time.monotonic() - step.started
+        self._send(k="end", code=code, seconds=seconds, limit=step.limit)
 
     def _report_files(self, settled_ns: int) -> None:
         for path, size in self._files.changed(settled_ns):
@@ -266,17 +276,14 @@ def _wake_up(_number: int, _frame: object) -> None:
     """Let a signal end the wait of `select`, by the wake-up descriptor."""
 
 
-def _drain(descriptor: int) -> None:
-    os.read(descriptor, 512)
-
-
 def kill_descendants() -> None:
     """Kill every descendant of this process, those that left their group included (Linux)."""
-    for _ in range(20):
+    for _ in range(200):
         children = descendants(os.getpid())
-        for pid in children:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped, they cannot fork on
+            for pid in [-1] if children and os.getpid() == 1 else children:  # -1: all in the box
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
         if not children:
             return
         time.sleep(0.005)
@@ -298,7 +305,7 @@ def descendants(top: int) -> list[int]:
     return sorted(found - {top})
 
 
-def _become_step(code: str, script: str, writes: tuple[int, ...]) -> None:
+def _become_step(code: str, script: str, writes: tuple[int, ...], confinement: Any) -> None:
     """Turn the forked child into a fresh interpreter that runs `code`, and end with it."""
     exit_code = 1
     try:
@@ -307,9 +314,10 @@ def _become_step(code: str, script: str, writes: tuple[int, ...]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(writes[0], 1)
-        os.dup2(writes[1], 2)
+        for number, source in enumerate((os.open(os.devnull, os.O_RDONLY), *writes[:2])):
+            os.dup2(source, number)
+        if confinement is not None:
+            confinement.enter()
         records = fcntl.fcntl(writes[2], fcntl.F_DUPFD, RECORDS_FD)
         os.closerange(3, RECORDS_FD)
         os.set_inheritable(records, True)
@@ -326,12 +334,12 @@ def _become_step(code: str, script: str, writes: tuple[int, ...]) -> None:
 
 
 def _run_main(code: str, script: str) -> int:
-    main = types.ModuleType("__main__")
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
     main.__file__ = script
-    sys.modules["__main__"] = main
-    sys.argv = [script]
+    sys.argv, here = [script], Path.cwd()
     sys.dont_write_bytecode = True  # modules of the stage would leave compiled files beside them
-    sys.path.insert(1, str(Path.cwd()))  # after the folder of the SDK
+    # After the folder of the SDK, and for scripts of the stage only: checks do not trust it.
+    sys.path[1:1] = [str(here)] if here in Path(script).resolve().parents else []
     try:
         linecache.cache[script] = (len(code), None, code.splitlines(keepends=True), script)
         exec(compile(code, script, "exec"), main.__dict__)  # noqa: S102  # its whole purpose
@@ -341,19 +349,16 @@ def _run_main(code: str, script: str) -> int:
         print(end.code, file=sys.stderr)  # noqa: T201
         return 1
     except BaseException as error:  # noqa: BLE001  # reported as Python itself would
-        import traceback
-
         frames = error.__traceback__.tb_next if error.__traceback__ else None
         traceback.print_exception(type(error), error, frames)
+        if isinstance(error, MemoryError):
+            os.write(int(os.environ["TRAINABLE_RECORDS"]), OUT_OF_MEMORY.encode())
         return 1
     return 0
 
 
 def _leave(exit_code: int) -> None:
     """End as an interpreter does: threads joined, exit handlers run, streams flushed."""
-    import atexit
-    import threading
-
     with contextlib.suppress(BaseException):
         threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
@@ -379,13 +384,16 @@ def _preload(names: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Serve the host on the descriptor in `argv[1]`; `argv[2]` holds the names to import."""
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    os.set_inheritable(channel.fileno(), False)
+    """Serve the host on the descriptor in `argv[1]`; `argv[2]` says what to import, and how."""
+    config = json.loads(sys.argv[2])
+    channel = socket.socket(fileno=os.dup(int(sys.argv[1])))  # a low one, which steps close
+    os.close(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _prctl(PR_SET_DUMPABLE, 0)  # steps of the same user may not look into this process
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    names: list[str] = json.loads(sys.argv[2])
-    Driver(channel).serve(_preload(names))
+    failed = _preload(config["preload"])
+    os.chdir(config["workdir"])  # only now: files that a step left there are not to be found
+    Driver(channel, config).serve(failed)
 
 
 if __name__ == "__main__":
