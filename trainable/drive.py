@@ -183,7 +183,7 @@ class Drive:
             more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
             raise StageFailed(
                 f"{self._stage.label} did not pass its checks: {errors[0].message}{more}",
-                remedy="The files are kept. Read the findings, mend the cause, and run the stage again.",
+                remedy="The files are kept. Mend what the findings name and run the stage again.",
                 code="validation",
             )
 
