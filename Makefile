@@ -7,6 +7,7 @@ LOCK   := requirements.lock
 PIP    := $(BIN)/uv pip
 INTO   := --python $(BIN)/python
 TEST   := $(BIN)/python -m pytest
+APT    := apt-get install -y -q --no-install-recommends
 
 # Compiled files make every later start faster, so they are wanted whatever the caller's habit is.
 unexport PYTHONDONTWRITEBYTECODE
@@ -15,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check fix bench soak lab lock dist clean
+.PHONY: help setup demo test tools check fix bench soak lab lock dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +26,14 @@ setup: $(VENV)/.installed ## Install everything into .venv; the other targets do
 demo: setup ## Explore, prepare and train on a real dataset: no key, no network, no account
 	@$(BIN)/trainable demo
 
-test: setup ## Run the tests, README examples and notebooks
+test: setup tools ## Run the tests, README examples and notebooks
 	@$(TEST) $(ARGS)
+
+# What the tests use beside Python packages; without it they test less, and this says what.
+tools:
+	@command -v bwrap > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
+	  { $(APT) bubblewrap || { apt-get -q update && $(APT) bubblewrap; }; } > /dev/null 2>&1; } || \
+	  echo "bubblewrap is missing, so that level is not tested: apt-get install bubblewrap"
 
 check: setup ## Check style, types, layers, budgets, generated files and the lock
 	@$(BIN)/ruff format --check .

@@ -81,7 +81,7 @@ def digests(root: Path) -> dict[str, str]:
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted((root / "train").rglob("*"))
-        if path.is_file() and path.name != "run_info.json"
+        if path.is_file() and path.name != "run_info.json" and path.suffix != ".pyc"
     }
 
 
