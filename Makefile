@@ -29,8 +29,7 @@ demo: setup ## Explore, prepare and train on a real dataset: no key, no network,
 test: setup tools ## Run the tests, README examples and notebooks
 	@$(TEST) $(ARGS)
 
-# What the tests use beside Python packages; without it they test less, and this says what.
-tools:
+tools: ## Install bubblewrap for the tests where that can be done, or say that it is missing
 	@command -v bwrap > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
 	  { $(APT) bubblewrap || { apt-get -q update && $(APT) bubblewrap; }; } > /dev/null 2>&1; } || \
 	  echo "bubblewrap is missing, so that level is not tested: apt-get install bubblewrap"
