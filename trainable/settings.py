@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Settings with their standard variable names; defaults work with no account."""
 
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(extra="ignore")
 
     home: Path = Field(default=Path("~/.trainable"), validation_alias="TRAINABLE_HOME")
     """Folder of the database and the volume."""
